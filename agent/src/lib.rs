@@ -1,0 +1,1 @@
+//! The agent of a node: drivers (systemd, VIP, ring), slots, journal.

@@ -1,0 +1,3 @@
+//! clusterctl, the command line.
+
+fn main() {}

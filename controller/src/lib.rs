@@ -1,0 +1,1 @@
+//! Leadership, caches, reconcile loop and HTTP API.

@@ -1,0 +1,1 @@
+//! Pure lease: voter and proposer state machines, deadline word, voter sets; model and simulation drive these same types.

@@ -1,0 +1,1 @@
+//! The lab: real nodes on one machine; scenarios, faults, benchmarks, the demo.

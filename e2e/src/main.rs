@@ -1,0 +1,3 @@
+//! The lab: real nodes on one machine; scenarios, faults, benchmarks, the demo.
+
+fn main() {}
