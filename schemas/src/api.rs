@@ -1,0 +1,233 @@
+//! Bodies of the HTTP API under `/v1`.
+//!
+//! | method and path | body | answer |
+//! |---|---|---|
+//! | `GET /v1/apps` | | [`List`] of [`AppView`] |
+//! | `GET /v1/apps/NAME` | | [`AppView`] |
+//! | `PUT /v1/apps/NAME` | [`App`] | [`Applied`] |
+//! | `DELETE /v1/apps/NAME[?force=true]` | | [`Deleted`] |
+//! | `GET /v1/nodes[/NAME]` | | [`List`] of [`NodeView`], [`NodeView`] |
+//! | `GET /v1/assignments[/NODE]` | | [`List`] of [`Assignment`](crate::Assignment), one |
+//! | `GET /v1/rings/APP` | | [`RingTable`] |
+//! | `GET /v1/rings/APP/locate?key=KEY` | | [`Located`] |
+//! | `GET /v1/version` | | [`VersionInfo`] |
+//!
+//! Every error is a [`Problem`] (RFC 9457, `application/problem+json`).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::node::{Node, NodeStatus};
+use crate::partition::PartitionSet;
+use crate::status::AppStatus;
+
+/// A list of objects, sorted by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct List<T> {
+    /// The objects.
+    pub items: Vec<T>,
+}
+
+/// An App with its status: the fields of [`App`] and `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppView {
+    /// Always `cluster/v1`.
+    pub api_version: String,
+    /// Always `App`.
+    pub kind: String,
+    /// As stored.
+    pub metadata: crate::app::Metadata,
+    /// As stored, defaults filled in.
+    pub spec: crate::app::AppSpec,
+    /// Its status, once the leading controller has computed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<AppStatus>,
+}
+
+impl AppView {
+    /// Puts an App and its status together.
+    #[must_use]
+    pub fn new(app: App, status: Option<AppStatus>) -> Self {
+        Self { api_version: app.api_version, kind: app.kind, metadata: app.metadata, spec: app.spec, status }
+    }
+}
+
+/// What a write of an App did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// What happened.
+    pub outcome: Outcome,
+    /// The App as stored now.
+    pub app: App,
+}
+
+/// What a write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// It did not exist.
+    Created,
+    /// It was changed.
+    Configured,
+    /// It was so already; nothing was written.
+    Unchanged,
+}
+
+/// What a deletion did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Deleted {
+    /// True when the App is gone already, false while it is being removed from the nodes.
+    pub gone: bool,
+    /// With `force`: the nodes on which something may still run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_still_run: Vec<String>,
+}
+
+/// A node as the controllers see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeView {
+    /// What its agent registered.
+    pub node: Node,
+    /// `Ready`, `NotReady` (no heartbeat) or `NoQuorum` (it hears fewer than a majority).
+    pub state: NodeState,
+    /// Milliseconds since its last heartbeat; absent when none was heard since this controller started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_age_ms: Option<u64>,
+    /// One-minute load average times 100, from its last heartbeat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_percent: Option<u32>,
+    /// What its agent observes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<NodeStatus>,
+}
+
+/// Whether a node can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum NodeState {
+    /// Heartbeats come.
+    Ready,
+    /// No heartbeat for the heartbeat time-out.
+    NotReady,
+    /// Heartbeats come, but the node hears fewer than a majority and holds nothing exclusive.
+    NoQuorum,
+}
+
+impl NodeState {
+    /// The word users read.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::NotReady => "NotReady",
+            Self::NoQuorum => "NoQuorum",
+        }
+    }
+}
+
+/// Who owns which partition of a ring.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RingTable {
+    /// Name of the App.
+    pub app: String,
+    /// How many partitions.
+    pub partitions: u16,
+    /// Rises whenever an owner changes.
+    pub version: u64,
+    /// The owners, sorted by node.
+    pub owners: Vec<RingOwner>,
+    /// Partitions without an owner at the moment: moving, failing over, or no node fits.
+    pub unowned: PartitionSet,
+}
+
+/// One node's part of a ring.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RingOwner {
+    /// The node.
+    pub node: String,
+    /// Its first registered address without prefix length; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Partitions it is planned to own.
+    pub partitions: PartitionSet,
+    /// Those of them that it confirmed.
+    pub confirmed: PartitionSet,
+}
+
+/// Where a key lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Located {
+    /// Name of the App.
+    pub app: String,
+    /// The key.
+    pub key: String,
+    /// Its partition.
+    pub partition: u16,
+    /// Version of the table.
+    pub version: u64,
+    /// The owner; absent while the partition has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The owner's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Epoch of the owner's tenure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionInfo {
+    /// Version of the controller.
+    pub version: String,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of this controller.
+    pub controller: String,
+    /// Name of the leading controller, if one is heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// The leader's term.
+    #[serde(default)]
+    pub term: u64,
+}
+
+/// An error, as RFC 9457 shapes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// What kind: `about:blank`, or a word such as `conflict`, `invalid`, `not-found`, `unavailable`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What failed, and what to do.
+    pub detail: String,
+    /// One per wrong field.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldProblem>,
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldProblem {
+    /// JSON pointer (RFC 6901) into the body, such as `/spec/vip/address`.
+    pub pointer: String,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right, where that can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}

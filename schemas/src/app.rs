@@ -1,0 +1,289 @@
+//! The desired object: an [`App`] as users write it, with defaults filled in.
+//!
+//! The spec is flat with a string `mode` and rules across fields, not a tagged union: spans and editors do better with it. Rules across
+//! fields live in the validation, not in these types.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A highly available application: what runs, in which mode, and where it may run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct App {
+    /// Always `cluster/v1`.
+    pub api_version: String,
+    /// Always `App`.
+    pub kind: String,
+    /// Name, labels and annotations; the rest is set by the server.
+    pub metadata: Metadata,
+    /// What the user wants.
+    pub spec: AppSpec,
+}
+
+/// Who an object is. Users write `name`, `labels` and `annotations`; the server sets the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    /// One DNS label (a-z, 0-9, `-`, at most 63 characters), unique in the cluster.
+    pub name: String,
+    /// Free key/value pairs to select by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Free key/value pairs for tools and people.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Set by the server: tells this object from a later one of the same name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    /// Set by the server: version of the spec, rises by one with each change of it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u64,
+    /// Set by the server: revision of the stored object. Sent back with a write, that write is refused if another came between.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub resource_version: u64,
+    /// Set by the server, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation_timestamp: Option<String>,
+    /// Set by the server when deletion was asked for, RFC 3339. The object goes once nothing of it is left on any node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_timestamp: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// What the user wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AppSpec {
+    /// How many instances are active, and where.
+    #[serde(default)]
+    pub mode: Mode,
+    /// An installed systemd unit, or one whose text is given. Either this or `exec`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitSpec>,
+    /// A command that the agent writes a unit for. Either this or `unit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<ExecSpec>,
+    /// What a Singleton's standbys do.
+    #[serde(default)]
+    pub standby: Standby,
+    /// `Replicas`: how many instances. `Ring`: caps the members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// `Ring` only: its partitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<RingSpec>,
+    /// A floating address. A Singleton's follows its active instance, another mode's is held by one healthy member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vip: Option<VipSpec>,
+    /// `Singleton` only: a SQLite database that follows the active instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseSpec>,
+    /// Which nodes may run it, and which it prefers.
+    #[serde(default, skip_serializing_if = "Placement::is_empty")]
+    pub placement: Placement,
+}
+
+/// How many instances of an App are active, and where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// At most one active instance at any time; the other eligible nodes stand by.
+    #[default]
+    Singleton,
+    /// One instance on every eligible node.
+    Spread,
+    /// A number of instances on distinct eligible nodes.
+    Replicas,
+    /// Partitions spread evenly over the members, each owned by at most one at any time.
+    Ring,
+}
+
+impl Mode {
+    /// The word users write.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Singleton => "Singleton",
+            Self::Spread => "Spread",
+            Self::Replicas => "Replicas",
+            Self::Ring => "Ring",
+        }
+    }
+}
+
+/// What a Singleton's standbys do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Standby {
+    /// The unit runs on the active node only.
+    #[default]
+    Cold,
+    /// The unit runs on standbys too and learns its role from its role file.
+    Hot,
+}
+
+/// A systemd unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UnitSpec {
+    /// Name of the unit; `myapp` means `myapp.service`.
+    pub name: String,
+    /// Text of the unit file. With it the agent writes the file (runtime folder); without it the unit must be installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+impl UnitSpec {
+    /// The unit's full name, with its type.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        if self.name.ends_with(".service") { self.name.clone() } else { format!("{}.service", self.name) }
+    }
+}
+
+/// A command run as a systemd service that the agent writes. Never a shell line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExecSpec {
+    /// The program (absolute path) and its arguments. `${database.path}` and `${node.address}` are filled in by the agent.
+    pub command: Vec<String>,
+    /// Environment variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// User to run as; root when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Group to run as; the user's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Working directory (absolute path); `/` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<String>,
+    /// Resource limits, named as systemd names them, such as `MemoryMax: 512M`; see [`LIMIT_NAMES`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, String>,
+}
+
+/// The names that [`ExecSpec::limits`] takes: systemd's own, from systemd.resource-control(5) and systemd.exec(5).
+pub const LIMIT_NAMES: [&str; 12] = [
+    "CPUQuota",
+    "CPUWeight",
+    "IOWeight",
+    "LimitCORE",
+    "LimitMEMLOCK",
+    "LimitNOFILE",
+    "LimitNPROC",
+    "MemoryHigh",
+    "MemoryMax",
+    "MemorySwapMax",
+    "Nice",
+    "TasksMax",
+];
+
+/// Partitions of a Ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RingSpec {
+    /// How many partitions, 1 to 4096. Cannot be changed later.
+    #[serde(default = "default_partitions")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub partitions: u16,
+}
+
+const fn default_partitions() -> u16 {
+    256
+}
+
+impl Default for RingSpec {
+    fn default() -> Self {
+        Self { partitions: default_partitions() }
+    }
+}
+
+/// A floating address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VipSpec {
+    /// Address with prefix length, such as `10.0.0.100/24`.
+    pub address: String,
+    /// Network interface that carries it, such as `eth0`.
+    pub interface: String,
+}
+
+impl VipSpec {
+    /// The address without its prefix length.
+    #[must_use]
+    pub fn ip(&self) -> &str {
+        self.address.split_once('/').map_or(self.address.as_str(), |(ip, _)| ip)
+    }
+}
+
+/// A SQLite database that follows its Singleton.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DatabaseSpec {
+    /// Absolute path of the database file, the same on every node.
+    pub path: String,
+    /// Most transactions that a standby may be behind and still take over; unlimited when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lag: Option<u64>,
+    /// A write counts as confirmed once this many standbys have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<u32>,
+}
+
+/// Which nodes may run an App, and which it prefers. Absent or empty means no restriction.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Placement {
+    /// Only these nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// Only nodes that have all these labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Never beside an active instance of these Apps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub away_from_apps: Vec<String>,
+}
+
+impl Placement {
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl App {
+    /// Partitions of this App's ring; 0 where it is no Ring.
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        match self.spec.mode {
+            Mode::Ring => self.spec.ring.unwrap_or_default().partitions,
+            _ => 0,
+        }
+    }
+
+    /// The systemd unit that runs this App: the one named in `spec.unit`, else the one that the agent writes.
+    #[must_use]
+    pub fn unit_name(&self) -> String {
+        unit_name(&self.metadata.name, self.spec.unit.as_ref())
+    }
+
+    /// Whether deletion was asked for.
+    #[must_use]
+    pub const fn is_deleted(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+}
+
+/// The systemd unit that runs App `app` with `unit` as its `spec.unit`.
+#[must_use]
+pub fn unit_name(app: &str, unit: Option<&UnitSpec>) -> String {
+    unit.map_or_else(|| format!("clusterctl-{app}.service"), UnitSpec::full_name)
+}
