@@ -10,6 +10,7 @@
 pub mod api;
 pub mod app;
 pub mod assignment;
+pub mod manifest;
 pub mod name;
 pub mod node;
 pub mod partition;
