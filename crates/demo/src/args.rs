@@ -1,0 +1,35 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Says over HTTP which node, role, epoch and partitions it has.
+#[derive(Debug, Clone, Parser)]
+#[command(version)]
+pub(crate) struct Args {
+    /// Address and port to listen on.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
+    pub(crate) listen: SocketAddr,
+
+    /// Database file of this application. Shown in the answer; nothing is read from it or written to it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) db: Option<PathBuf>,
+
+    /// Where the agent says which role this instance has.
+    #[arg(long, value_name = "PATH", env = "CLUSTERCTL_ROLE_FILE")]
+    pub(crate) role_file: Option<PathBuf>,
+
+    /// Where the agent says which partitions this instance owns.
+    #[arg(long, value_name = "PATH", env = "CLUSTERCTL_PARTITIONS_FILE")]
+    pub(crate) partitions_file: Option<PathBuf>,
+
+    /// Name of this node; the host's name when not given.
+    #[arg(long, value_name = "NAME", env = "CLUSTERCTL_NODE")]
+    pub(crate) node: Option<String>,
+
+    /// Name of the App that this instance belongs to.
+    #[arg(long, value_name = "NAME", env = "CLUSTERCTL_APP")]
+    pub(crate) app: Option<String>,
+}
