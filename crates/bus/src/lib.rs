@@ -1,1 +1,25 @@
-//! Typed NATS: every subject and bucket name, encodings, watch with re-list, compare-and-set, connections.
+//! Typed NATS: every subject and bucket name, encodings, compare-and-set, watches with re-list, connections.
+//!
+//! Two paths, never mixed (design section 5): the durable one is [`Kv`] over JetStream, for what is desired, planned and observed; the
+//! fast one is core NATS, for heartbeats and beats ([`Bus::publish_heartbeat`] and friends), which needs no stream leader.
+//!
+//! Decisions are read by [`Kv::get`], which asks the stream's leader, or made by compare-and-set (rule C4). What a [`Watch`] delivers is
+//! a cache: good for planning, since every write that follows is conditional.
+
+mod beats;
+mod config;
+mod connection;
+mod kv;
+pub mod lease_wire;
+mod names;
+mod watch;
+
+pub use beats::{Beat, Beats};
+pub use config::NatsConfig;
+pub use connection::{Bus, ConnectError};
+pub use kv::{Kv, KvError, LeaderRecord, Revised};
+pub use names::{Bucket, LEADER_KEY, Names};
+pub use watch::{Change, Watch};
+
+/// Largest message or stored value, in bytes (rule N6).
+pub const PAYLOAD_MAX: usize = 512 * 1024;

@@ -1,0 +1,81 @@
+//! Every subject and bucket name. All begin with the cluster's name, laid out so that roles are plain permission rules (rule N5).
+
+/// Key of the leader record in [`Bucket::Assignments`].
+pub const LEADER_KEY: &str = "leader";
+
+/// The KV buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bucket {
+    /// Desired: Apps by name. `resourceVersion` is the revision.
+    Apps,
+    /// What agents register: nodes by name.
+    Nodes,
+    /// Observed: `node.N` by the agents, `app.A` by the leading controller, `active.A` by who became active.
+    Status,
+    /// Planned: `node.N`, and [`LEADER_KEY`].
+    Assignments,
+}
+
+impl Bucket {
+    /// All buckets.
+    pub const ALL: [Self; 4] = [Self::Apps, Self::Nodes, Self::Status, Self::Assignments];
+
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Apps => "apps",
+            Self::Nodes => "nodes",
+            Self::Status => "status",
+            Self::Assignments => "assignments",
+        }
+    }
+}
+
+/// Makes the names of one cluster. The cluster's name is one DNS label, checked by whoever reads the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    cluster: String,
+}
+
+impl Names {
+    /// Names of the cluster called `cluster`.
+    #[must_use]
+    pub fn new(cluster: &str) -> Self {
+        Self { cluster: cluster.to_owned() }
+    }
+
+    /// The cluster's name.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// Name of a bucket.
+    #[must_use]
+    pub fn bucket(&self, bucket: Bucket) -> String {
+        format!("{}-{}", self.cluster, bucket.suffix())
+    }
+
+    /// Subject that a bucket's key is stored under.
+    #[must_use]
+    pub fn key_subject(&self, bucket: Bucket, key: &str) -> String {
+        format!("$KV.{}.{key}", self.bucket(bucket))
+    }
+
+    /// Subject of a node's heartbeats.
+    #[must_use]
+    pub fn heartbeat(&self, node: &str) -> String {
+        format!("{}.hb.{node}", self.cluster)
+    }
+
+    /// Subject of all nodes' heartbeats.
+    #[must_use]
+    pub fn heartbeats(&self) -> String {
+        format!("{}.hb.*", self.cluster)
+    }
+
+    /// Subject of the leading controller's beats.
+    #[must_use]
+    pub fn beat(&self) -> String {
+        format!("{}.beat", self.cluster)
+    }
+}
