@@ -120,6 +120,18 @@ const fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
+/// Who became active (KV `status`, key `active.A`): written by the agent after each acquisition, off the fail-over path.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveRecord {
+    /// Uid of the App.
+    pub uid: String,
+    /// The node.
+    pub node: String,
+    /// Epoch of its tenure.
+    pub epoch: u64,
+}
+
 /// State of an instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum InstanceState {
