@@ -8,15 +8,28 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+// Patterns for the JSON Schema, so that editors see mistakes early. The rules themselves, with their messages, are in `manifest`; the
+// corpus of invalid manifests holds the two together.
+const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+const LABEL_KEY_PATTERN: &str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$";
+const LABEL_VALUE_PATTERN: &str = "^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$";
+const NO_CONTROL_PATTERN: &str = r"^[^\x00-\x08\x0A-\x1F\x7F]*$";
+const ACCOUNT_PATTERN: &str = "^([A-Za-z_][A-Za-z0-9_-]{0,30}|[0-9]{1,10})$";
+const ADDRESS_PATTERN: &str = "^([0-9]{1,3}[.]){3}[0-9]{1,3}/([1-9]|[12][0-9]|3[0-2])$";
+const DATABASE_PATTERN: &str = "^(/[^/]+)+$";
+
 /// A highly available application: what runs, in which mode, and where it may run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct App {
     /// Always `cluster/v1`.
+    #[schemars(extend("const" = "cluster/v1"), extend("examples" = ["cluster/v1"]))]
     pub api_version: String,
     /// Always `App`.
+    #[schemars(extend("const" = "App"), extend("examples" = ["App"]))]
     pub kind: String,
     /// Name, labels and annotations; the rest is set by the server.
+    #[schemars(extend("examples" = [{ "name": "myapp" }]))]
     pub metadata: Metadata,
     /// What the user wants.
     pub spec: AppSpec,
@@ -27,11 +40,14 @@ pub struct App {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
     /// One DNS label (a-z, 0-9, `-`, at most 63 characters), unique in the cluster.
+    #[schemars(regex(pattern = NAME_PATTERN), extend("examples" = ["myapp"]))]
     pub name: String,
     /// Free key/value pairs to select by.
+    #[schemars(extend("propertyNames" = { "pattern": LABEL_KEY_PATTERN }, "maxProperties" = 64), inner(regex(pattern = LABEL_VALUE_PATTERN)), extend("examples" = [{ "team": "payments" }]))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Free key/value pairs for tools and people.
+    #[schemars(extend("propertyNames" = { "pattern": LABEL_KEY_PATTERN }, "maxProperties" = 64), extend("examples" = [{ "example.com/owner": "Ada, room 12" }]))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// Set by the server: tells this object from a later one of the same name.
@@ -59,32 +75,46 @@ const fn is_zero(n: &u64) -> bool {
 /// What the user wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("allOf" = [
+    { "oneOf": [{ "required": ["unit"] }, { "required": ["exec"] }] },
+    { "if": { "properties": { "mode": { "const": "Replicas" } }, "required": ["mode"] }, "then": { "required": ["replicas"] } },
+    { "if": { "required": ["replicas"] }, "then": { "properties": { "mode": { "enum": ["Replicas", "Ring"] } }, "required": ["mode"] } },
+    { "if": { "required": ["ring"] }, "then": { "properties": { "mode": { "const": "Ring" } }, "required": ["mode"] } },
+    { "if": { "required": ["database"] }, "then": { "properties": { "mode": { "const": "Singleton" } } } },
+]))]
 pub struct AppSpec {
     /// How many instances are active, and where.
     #[serde(default)]
     pub mode: Mode,
     /// An installed systemd unit, or one whose text is given. Either this or `exec`.
+    #[schemars(extend("examples" = [{ "name": "nginx" }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitSpec>,
     /// A command that the agent writes a unit for. Either this or `unit`.
+    #[schemars(extend("examples" = [{ "command": ["/usr/bin/myapp", "--listen", "0.0.0.0:8080"] }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<ExecSpec>,
     /// What a Singleton's standbys do.
     #[serde(default)]
     pub standby: Standby,
     /// `Replicas`: how many instances. `Ring`: caps the members.
+    #[schemars(range(min = 1, max = 1000), extend("examples" = [3]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
     /// `Ring` only: its partitions.
+    #[schemars(extend("examples" = [{ "partitions": 256 }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring: Option<RingSpec>,
     /// A floating address. A Singleton's follows its active instance, another mode's is held by one healthy member.
+    #[schemars(extend("examples" = [{ "address": "10.0.0.100/24", "interface": "eth0" }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vip: Option<VipSpec>,
     /// `Singleton` only: a SQLite database that follows the active instance.
+    #[schemars(extend("examples" = [{ "path": "/data/app.db" }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseSpec>,
     /// Which nodes may run it, and which it prefers.
+    #[schemars(extend("examples" = [{ "nodeSelector": { "disk": "ssd" } }]))]
     #[serde(default, skip_serializing_if = "Placement::is_empty")]
     pub placement: Placement,
 }
@@ -131,8 +161,10 @@ pub enum Standby {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UnitSpec {
     /// Name of the unit; `myapp` means `myapp.service`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]{0,254}$"), extend("examples" = ["nginx"]))]
     pub name: String,
     /// Text of the unit file. With it the agent writes the file (runtime folder); without it the unit must be installed.
+    #[schemars(length(min = 1, max = 65536), extend("examples" = ["[Service]\nExecStart=/usr/bin/myapp\n"]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
@@ -149,21 +181,29 @@ impl UnitSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExecSpec {
-    /// The program (absolute path) and its arguments. `${database.path}` and `${node.address}` are filled in by the agent.
+    /// The program (absolute path) and its arguments. `${database.path}` and `${node.address}` are filled in by the agent;
+    /// `$${` stands for a plain `${`.
+    #[schemars(length(min = 1, max = 256), inner(regex(pattern = NO_CONTROL_PATTERN)), extend("examples" = [["/usr/bin/myapp", "--listen", "0.0.0.0:8080"]]))]
+    #[schemars(extend("allOf" = [{ "prefixItems": [{ "pattern": "^/" }] }]))]
     pub command: Vec<String>,
-    /// Environment variables.
+    /// Environment variables. Placeholders are filled in as in the command.
+    #[schemars(extend("propertyNames" = { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" }, "maxProperties" = 256), inner(regex(pattern = NO_CONTROL_PATTERN)), extend("examples" = [{ "RUST_LOG": "info" }]))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
     /// User to run as; root when absent.
+    #[schemars(regex(pattern = ACCOUNT_PATTERN), extend("examples" = ["www-data"]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Group to run as; the user's own when absent.
+    #[schemars(regex(pattern = ACCOUNT_PATTERN), extend("examples" = ["www-data"]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// Working directory (absolute path); `/` when absent.
+    #[schemars(regex(pattern = r"^/"), length(max = 4095), extend("examples" = ["/var/lib/myapp"]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_directory: Option<String>,
     /// Resource limits, named as systemd names them, such as `MemoryMax: 512M`; see [`LIMIT_NAMES`].
+    #[schemars(extend("propertyNames" = { "enum": LIMIT_NAMES }), inner(regex(pattern = r"^-?[0-9]|^infinity")), extend("examples" = [{ "MemoryMax": "512M" }]))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, String>,
 }
@@ -190,7 +230,7 @@ pub const LIMIT_NAMES: [&str; 12] = [
 pub struct RingSpec {
     /// How many partitions, 1 to 4096. Cannot be changed later.
     #[serde(default = "default_partitions")]
-    #[schemars(range(min = 1, max = 4096))]
+    #[schemars(range(min = 1, max = 4096), extend("examples" = [256]))]
     pub partitions: u16,
 }
 
@@ -209,8 +249,10 @@ impl Default for RingSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VipSpec {
     /// Address with prefix length, such as `10.0.0.100/24`.
+    #[schemars(regex(pattern = ADDRESS_PATTERN), extend("examples" = ["10.0.0.100/24"]))]
     pub address: String,
     /// Network interface that carries it, such as `eth0`.
+    #[schemars(regex(pattern = r"^[!-.0-9;-~]{1,15}$"), extend("not" = { "enum": [".", ".."] }), extend("examples" = ["eth0"]))]
     pub interface: String,
 }
 
@@ -227,11 +269,14 @@ impl VipSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DatabaseSpec {
     /// Absolute path of the database file, the same on every node.
+    #[schemars(regex(pattern = DATABASE_PATTERN), length(max = 4095), extend("examples" = ["/data/app.db"]))]
     pub path: String,
     /// Most transactions that a standby may be behind and still take over; unlimited when absent.
+    #[schemars(extend("examples" = [100]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_lag: Option<u64>,
     /// A write counts as confirmed once this many standbys have it.
+    #[schemars(range(min = 1, max = 100), extend("examples" = [1]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm: Option<u32>,
 }
@@ -241,12 +286,15 @@ pub struct DatabaseSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Placement {
     /// Only these nodes.
+    #[schemars(length(max = 1024), inner(regex(pattern = NAME_PATTERN)), extend("uniqueItems" = true), extend("examples" = [["n1", "n2", "n3"]]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<String>,
     /// Only nodes that have all these labels.
+    #[schemars(extend("propertyNames" = { "pattern": LABEL_KEY_PATTERN }, "maxProperties" = 64), inner(regex(pattern = LABEL_VALUE_PATTERN)), extend("examples" = [{ "disk": "ssd" }]))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
     /// Never beside an active instance of these Apps.
+    #[schemars(length(max = 64), inner(regex(pattern = NAME_PATTERN)), extend("uniqueItems" = true), extend("examples" = [["database"]]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub away_from_apps: Vec<String>,
 }

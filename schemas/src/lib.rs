@@ -14,6 +14,8 @@ pub mod manifest;
 pub mod name;
 pub mod node;
 pub mod partition;
+pub mod placeholder;
+pub mod schema;
 pub mod slot;
 pub mod status;
 

@@ -1,12 +1,17 @@
 //! Problems of manifests with the place where each was written, shown the way compilers do.
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
 
 use super::rule::Rule;
+use super::text::count;
 
 /// Most problems that are shown; the rest is counted.
 pub const SHOWN_MAX: usize = 100;
+
+/// Most problems that are kept in memory.
+pub const KEPT_MAX: usize = 1_000;
 
 /// Widest part of a source line that is shown, in characters.
 const LINE_CHARS_MAX: usize = 140;
@@ -31,7 +36,7 @@ pub struct Diagnostic {
     /// What would be right, where that can be told.
     pub hint: Option<String>,
     /// The line itself, for display only.
-    pub source: String,
+    pub source: Arc<str>,
 }
 
 impl fmt::Display for Diagnostic {
@@ -90,41 +95,61 @@ fn printable(text: &str) -> String {
 
 /// Problems in the order of their places. Displayed, each has its file, line, column, the line with a marker, and what would be right.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Diagnostics(Vec<Diagnostic>);
+pub struct Diagnostics {
+    problems: Vec<Diagnostic>,
+    /// Found after [`KEPT_MAX`], and only counted.
+    more: usize,
+}
 
 impl Diagnostics {
     /// Sorts `problems` by place.
     #[must_use]
-    pub fn new(mut problems: Vec<Diagnostic>) -> Self {
+    pub fn new(problems: Vec<Diagnostic>) -> Self {
+        let mut all = Self { problems, more: 0 };
+        all.settle();
+        all
+    }
+
+    /// Adds a problem, if there is room for one.
+    pub(super) fn push(&mut self, problem: impl FnOnce() -> Diagnostic) {
+        if self.problems.len() < KEPT_MAX {
+            self.problems.push(problem());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn settle(&mut self) {
         let place = |d: &Diagnostic| (d.file.clone(), d.line, d.column, d.rule, d.message.clone());
-        problems.sort_by_cached_key(place);
+        self.problems.sort_by_cached_key(place);
         // What an alias brings in twice is wrong once.
-        problems.dedup_by(|a, b| place(a) == place(b));
-        Self(problems)
+        self.problems.dedup_by(|a, b| place(a) == place(b));
+        self.more += self.problems.len().saturating_sub(KEPT_MAX);
+        self.problems.truncate(KEPT_MAX);
     }
 
     /// Takes in the problems of another file.
     pub fn merge(&mut self, other: Self) {
-        let mut all = std::mem::take(&mut self.0);
-        all.extend(other.0);
-        *self = Self::new(all);
+        self.problems.extend(other.problems);
+        self.more += other.more;
+        self.settle();
     }
 
-    /// The problems, sorted by place.
+    /// The problems that are kept, sorted by place.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
-        self.0.iter()
+        self.problems.iter()
     }
 
-    /// How many problems there are.
+    /// How many problems there are, those not kept included.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.0.len()
+        self.problems.len() + self.more
     }
 
     /// Whether there is no problem.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.problems.is_empty()
     }
 
     /// `Err(self)` if there is a problem.
@@ -147,28 +172,18 @@ impl<'a> IntoIterator for &'a Diagnostics {
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for problem in self.0.iter().take(SHOWN_MAX) {
+        for problem in self.problems.iter().take(SHOWN_MAX) {
             write!(f, "{problem}\n\n")?;
         }
-        if self.0.len() > SHOWN_MAX {
-            write!(f, "… and {} more\n\n", self.0.len() - SHOWN_MAX)?;
+        if self.len() > SHOWN_MAX {
+            write!(f, "… and {} more\n\n", self.len() - SHOWN_MAX)?;
         }
-        let mut files: BTreeMap<&str, usize> = BTreeMap::new();
-        for problem in &self.0 {
-            *files.entry(&problem.file).or_default() += 1;
+        let files: BTreeSet<&str> = self.problems.iter().map(|problem| problem.file.as_str()).collect();
+        match files.first() {
+            Some(file) if files.len() == 1 => write!(f, "{} in {}", count(self.len(), "problem"), printable(file)),
+            _ => write!(f, "{} in {}", count(self.len(), "problem"), count(files.len(), "file")),
         }
-        let mut summary = String::new();
-        write!(summary, "{}", count(self.0.len(), "problem"))?;
-        match files.keys().next() {
-            Some(file) if files.len() == 1 => write!(summary, " in {}", printable(file))?,
-            _ => write!(summary, " in {}", count(files.len(), "file"))?,
-        }
-        f.write_str(&summary)
     }
 }
 
 impl std::error::Error for Diagnostics {}
-
-fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}

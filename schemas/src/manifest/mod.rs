@@ -1,14 +1,34 @@
 //! Manifests: what users write, read with the place of everything in it.
+//!
+//! Two passes. The first makes a tree that keeps what was written and where (`tree`). The second brings the tree into the shape of the
+//! types (`shape`, `conform`) and checks the values (`check`); both collect every problem, and nothing is said twice. What the API gets as
+//! JSON goes the same way.
 
+mod check;
+mod conform;
 mod diagnostic;
+mod problem;
 mod rule;
+mod shape;
+mod syntax;
+mod text;
+mod tree;
+mod write;
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::FieldProblem;
-use crate::app::App;
+use crate::app::{App, Mode, RingSpec};
+use conform::{Conformed, conform};
+use problem::{Bad, Problem, Side};
+use tree::{Content, Fatal, Mark, Node};
 
-pub use diagnostic::{Diagnostic, Diagnostics, SHOWN_MAX};
+pub use check::{ANNOTATION_BYTES_MAX, LABELS_MAX, PATH_BYTES_MAX, REPLICAS_MAX};
+pub use diagnostic::{Diagnostic, Diagnostics, KEPT_MAX, SHOWN_MAX};
 pub use rule::Rule;
 
 /// Largest file, in bytes.
@@ -33,6 +53,8 @@ pub struct ParsedApp {
     pub line: u32,
     /// Column of its name in characters, from 1.
     pub column: u32,
+    /// That line, to be shown with a problem.
+    pub source: Arc<str>,
 }
 
 /// All Apps of one file: every document is read and checked, defaults are filled in. Empty documents are skipped.
@@ -42,17 +64,28 @@ pub struct ParsedApp {
 /// # Errors
 /// Every problem of the file; of a text that is no YAML, the first.
 pub fn parse(file: &str, text: &str) -> Result<Vec<ParsedApp>, Diagnostics> {
-    let problem = |line: u32, column: u32, message: String| {
-        let source = text.lines().nth(line.saturating_sub(1) as usize).unwrap_or_default().to_owned();
-        let (file, pointer) = (file.to_owned(), String::new());
-        Diagnostics::new(vec![Diagnostic { file, line, column, width: 1, pointer, rule: Rule::Syntax, message, hint: None, source }])
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut source = Source { file, lines: text.lines().collect(), shown: HashMap::new() };
+    let documents = match tree::read(text) {
+        Ok(documents) => documents,
+        Err(Fatal { mark, rule, message, hint }) => {
+            return Err(Diagnostics::new(vec![source.diagnostic(mark, String::new(), rule, message, hint)]));
+        }
     };
-    let apps: Vec<App> = serde_saphyr::from_multiple(text).map_err(|error| {
-        let place = error.location().map_or((1, 1), |l| (l.line(), l.column()));
-        let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        problem(narrow(place.0), narrow(place.1), error.without_snippet().to_string())
-    })?;
-    Ok(apps.into_iter().map(|app| ParsedApp { app, file: file.to_owned(), line: 1, column: 1 }).collect())
+    let mut found = Diagnostics::default();
+    let mut apps = Vec::new();
+    for document in &documents {
+        let (app, problems) = read(document);
+        for problem in problems {
+            let mark = problem.mark.unwrap_or_else(|| document.place(&problem.pointer, problem.side == Side::Key));
+            found.push(|| source.diagnostic(mark, problem.pointer, problem.rule, problem.message, problem.hint));
+        }
+        let mark = document.place("/metadata/name", false);
+        let (file, source) = (file.to_owned(), source.line(mark));
+        apps.extend(app.map(|app| ParsedApp { app, file, line: mark.line, column: mark.column, source }));
+    }
+    found.merge(check_duplicates(&apps));
+    found.into_result().map(|()| apps)
 }
 
 /// The App in a JSON body: the rules of [`parse`], with JSON pointers as places.
@@ -60,38 +93,79 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<ParsedApp>, Diagnostics> {
 /// # Errors
 /// Every problem of the body.
 pub fn from_json(value: &Value) -> Result<App, Vec<FieldProblem>> {
-    let app: App = serde_json::from_value(value.clone())
-        .map_err(|error| vec![FieldProblem { pointer: String::new(), message: error.to_string(), hint: None }])?;
-    let problems = validate(&app);
-    if problems.is_empty() { Ok(app) } else { Err(problems) }
+    let Some(document) = Node::from_json(value, 0) else {
+        let message = format!("the body is nested deeper than {DEPTH_MAX} levels");
+        return Err(vec![FieldProblem { pointer: String::new(), message, hint: None }]);
+    };
+    match read(&document) {
+        (Some(app), problems) if problems.is_empty() => Ok(app),
+        (_, problems) => Err(problems.into_iter().map(FieldProblem::from).collect()),
+    }
 }
 
 /// The rules for values and across fields, for an App that has the right shape already.
 #[must_use]
 pub fn validate(app: &App) -> Vec<FieldProblem> {
-    let mut problems = Vec::new();
-    if let Err(error) = crate::name::check_name(&app.metadata.name) {
-        problems.push(FieldProblem { pointer: "/metadata/name".to_owned(), message: error.to_string(), hint: None });
+    check::check(app, &Bad::default()).into_iter().map(FieldProblem::from).collect()
+}
+
+/// Reads one document. The App is there whenever its name is, so that two of one name are found in a file with other problems.
+fn read(document: &Node) -> (Option<App>, Vec<Problem>) {
+    if let Some(problem) = foreign(document) {
+        return (None, vec![problem]);
     }
-    problems
+    let Conformed { value, bad, mut problems } = conform(document, shape::app());
+    let mut app = match serde_json::from_value::<App>(value) {
+        Ok(app) => app,
+        Err(error) => {
+            // The shape is made from the types, so this is a contradiction between schemars and serde; better said than hidden.
+            let message = format!("this document does not fit: {error}");
+            let pointer = String::new();
+            problems.push(Problem { pointer, side: Side::Value, mark: None, rule: Rule::WrongType, message, hint: None });
+            return (None, problems);
+        }
+    };
+    if app.spec.mode == Mode::Ring && app.spec.ring.is_none() && !bad.covers("/spec/ring") {
+        // Stored, so that the number stays should the default ever change.
+        app.spec.ring = Some(RingSpec::default());
+    }
+    problems.extend(check::check(&app, &bad));
+    let named = !bad.covers("/metadata/name");
+    (named.then_some(app), problems)
+}
+
+/// A document of another kind gets one problem: its fields mean nothing to us.
+fn foreign(document: &Node) -> Option<Problem> {
+    let Content::Map(entries) = &document.content else { return None };
+    let entry = entries.iter().find(|entry| entry.key.as_deref() == Some("kind"))?;
+    match &entry.value.content {
+        Content::Scalar(kind, _) if !check::meant_as_app(kind) => Some(Problem {
+            pointer: "/kind".to_owned(),
+            side: Side::Value,
+            mark: Some(entry.value_mark()),
+            rule: Rule::Kind,
+            message: format!("there is no kind {}", text::quote(kind)),
+            hint: Some(format!("write `kind: {}`", check::KIND)),
+        }),
+        _ => None,
+    }
 }
 
 /// The rules between a stored App and its next version: what cannot be changed later.
 #[must_use]
 pub fn validate_update(old: &App, new: &App) -> Vec<FieldProblem> {
     let mut problems = Vec::new();
-    let mut fixed = |pointer: &str, old: &str, new: &str| {
+    let mut fixed = |pointer: &str, what: &str, old: &str, new: &str| {
         if old != new {
-            problems.push(FieldProblem {
-                pointer: pointer.to_owned(),
-                message: format!("cannot be changed from {old} to {new}"),
-                hint: Some("delete the App and apply it again, or give the new one another name".to_owned()),
-            });
+            let message = format!("{what} cannot be changed, from {old} to {new}");
+            let hint = Some("delete the App first, or give the new one another name".to_owned());
+            problems.push(FieldProblem { pointer: pointer.to_owned(), message, hint });
         }
     };
-    fixed("/spec/mode", old.spec.mode.as_str(), new.spec.mode.as_str());
+    fixed("/spec/mode", "the mode", old.spec.mode.as_str(), new.spec.mode.as_str());
     if old.spec.mode == new.spec.mode {
-        fixed("/spec/ring/partitions", &old.partitions().to_string(), &new.partitions().to_string());
+        let (old, new) = (old.partitions().to_string(), new.partitions().to_string());
+        fixed("/spec/ring/partitions", "the number of partitions", &old, &new);
     }
     problems
 }
@@ -99,37 +173,67 @@ pub fn validate_update(old: &App, new: &App) -> Vec<FieldProblem> {
 /// Two Apps of one name, with both places; for all Apps of one apply, over all its files.
 #[must_use]
 pub fn check_duplicates(apps: &[ParsedApp]) -> Diagnostics {
-    let mut first: std::collections::BTreeMap<&str, &ParsedApp> = std::collections::BTreeMap::new();
-    let mut problems = Vec::new();
+    let mut first: BTreeMap<&str, &ParsedApp> = BTreeMap::new();
+    let mut found = Diagnostics::default();
     for parsed in apps {
         let name = parsed.app.metadata.name.as_str();
-        if let Some(other) = first.get(name) {
-            problems.push(Diagnostic {
-                file: parsed.file.clone(),
-                line: parsed.line,
-                column: parsed.column,
-                width: 1,
-                pointer: "/metadata/name".to_owned(),
-                rule: Rule::DuplicateApp,
-                message: format!("App {name} stands here a second time"),
-                hint: Some(format!("the first is at {}:{}:{}", other.file, other.line, other.column)),
-                source: String::new(),
-            });
-        } else {
+        let Some(other) = first.get(name) else {
             first.insert(name, parsed);
-        }
+            continue;
+        };
+        found.push(|| Diagnostic {
+            file: parsed.file.clone(),
+            line: parsed.line,
+            column: parsed.column,
+            width: u32::try_from(name.len()).unwrap_or(u32::MAX),
+            pointer: "/metadata/name".to_owned(),
+            rule: Rule::DuplicateApp,
+            message: format!("a second App is called {}", text::quote(name)),
+            hint: Some(format!("the first is at {}:{}:{}", other.file, other.line, other.column)),
+            source: Arc::clone(&parsed.source),
+        });
     }
-    Diagnostics::new(problems)
+    found
 }
 
 /// The canonical YAML of an App. [`parse`] gives the same App back.
 #[must_use]
 pub fn to_yaml(app: &App) -> String {
-    serde_json::to_value(app).map(|value| to_yaml_value(&value)).unwrap_or_default()
+    write::write(app)
 }
 
-/// Any JSON value as YAML, with the same look as [`to_yaml`].
+/// Anything else as YAML, with the same look as [`to_yaml`].
 #[must_use]
-pub fn to_yaml_value(value: &Value) -> String {
-    serde_saphyr::to_string(value).unwrap_or_default()
+pub fn to_yaml_value<T: Serialize + ?Sized>(value: &T) -> String {
+    write::write(value)
+}
+
+/// The lines of a file.
+struct Source<'a> {
+    file: &'a str,
+    lines: Vec<&'a str>,
+    /// Lines that have a problem, each kept once however many problems it has.
+    shown: HashMap<u32, Arc<str>>,
+}
+
+impl Source<'_> {
+    fn line(&mut self, mark: Mark) -> Arc<str> {
+        let text = self.lines.get(mark.line.saturating_sub(1) as usize).copied().unwrap_or_default();
+        Arc::clone(self.shown.entry(mark.line).or_insert_with(|| Arc::from(text)))
+    }
+
+    fn diagnostic(&mut self, mark: Mark, pointer: String, rule: Rule, message: String, hint: Option<String>) -> Diagnostic {
+        let source = self.line(mark);
+        Diagnostic {
+            file: self.file.to_owned(),
+            line: mark.line,
+            column: mark.column,
+            width: mark.width,
+            pointer,
+            rule,
+            message,
+            hint,
+            source,
+        }
+    }
 }

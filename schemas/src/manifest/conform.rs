@@ -1,0 +1,257 @@
+//! The second pass, first half: does the tree have the shape of an App? Says everything that does not fit, and makes a tree that does:
+//! what is wrong or missing is left out or replaced by something harmless, and noted as bad.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::problem::{Bad, Problem, Side, join};
+use super::rule::Rule;
+use super::shape::{Field, Shape};
+use super::text::{did_you_mean, guess, list, quote};
+use super::tree::{Content, Entry, Mark, Node, Written};
+
+/// Set by the server; dropped, so that what `get -o yaml` printed can be applied.
+const DROPPED: [&str; 5] =
+    ["/status", "/metadata/uid", "/metadata/generation", "/metadata/creationTimestamp", "/metadata/deletionTimestamp"];
+
+/// Fields that the design has and this version has not.
+pub(super) const NOT_IMPLEMENTED: [&str; 10] = [
+    "/spec/hooks",
+    "/spec/health",
+    "/spec/update",
+    "/spec/failover",
+    "/spec/services",
+    "/spec/placement/avoidLabels",
+    "/spec/placement/prefer",
+    "/spec/placement/withApps",
+    "/spec/placement/spreadBy",
+    "/spec/placement/resources",
+];
+
+/// Most known fields that a message lists.
+const LISTED_MAX: usize = 12;
+
+/// A document that was brought into shape.
+#[derive(Debug)]
+pub(super) struct Conformed {
+    /// Has the shape of an App.
+    pub(super) value: Value,
+    /// The fields of it that are not as the user wrote them.
+    pub(super) bad: Bad,
+    /// Why.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Brings the tree of a document into `shape`.
+pub(super) fn conform(document: &Node, shape: &Shape) -> Conformed {
+    let mut pass = Pass { root: shape, bad: Bad::default(), problems: Vec::new() };
+    let value = pass.value(document, shape, "", document.place("", true)).unwrap_or_else(|| {
+        pass.bad.insert(String::new());
+        shape.blank()
+    });
+    Conformed { value, bad: pass.bad, problems: pass.problems }
+}
+
+struct Pass<'a> {
+    root: &'a Shape,
+    bad: Bad,
+    problems: Vec<Problem>,
+}
+
+impl Pass<'_> {
+    fn report(&mut self, pointer: &str, mark: Mark, rule: Rule, message: String, hint: Option<String>) {
+        self.problems.push(Problem { pointer: pointer.to_owned(), side: Side::Value, mark: Some(mark), rule, message, hint });
+    }
+
+    /// `node` in `shape`; `None` after saying why it cannot be. `mark` is where the value is shown.
+    fn value(&mut self, node: &Node, shape: &Shape, pointer: &str, mark: Mark) -> Option<Value> {
+        if let Some(tag) = &node.tag {
+            let message = format!("the tag {} has no meaning here", quote(tag));
+            self.report(pointer, mark, Rule::Tag, message, Some("leave it out; quote a text that begins with `!`".to_owned()));
+            return None;
+        }
+        match (shape, &node.content) {
+            (Shape::Text, Content::Scalar(text, Written::Plain | Written::Quoted | Written::Block)) => Some(Value::from(text.as_str())),
+            (Shape::Word(words), Content::Scalar(text, Written::Plain | Written::Quoted)) => {
+                if words.contains(text) {
+                    return Some(Value::from(text.as_str()));
+                }
+                let words = || words.iter().map(String::as_str);
+                let message = format!("{} is none of {}", quote(text), list(words(), "and"));
+                self.report(pointer, mark, Rule::UnknownWord, message, did_you_mean(text, words()));
+                None
+            }
+            (Shape::Integer { min, max }, Content::Scalar(text, written)) => self.integer(text, *written, *min, *max, pointer, mark),
+            (Shape::List(inner), Content::List(items)) => {
+                let mut values = Vec::with_capacity(items.len());
+                for (n, item) in items.iter().enumerate() {
+                    let pointer = format!("{pointer}/{n}");
+                    // A list keeps its length, so that pointers into it stay true.
+                    values.push(self.value(item, inner, &pointer, item.place("", true)).unwrap_or_else(|| {
+                        self.bad.insert(pointer);
+                        inner.blank()
+                    }));
+                }
+                Some(Value::Array(values))
+            }
+            (Shape::Map(inner), Content::Map(entries)) => {
+                let mut values = Map::new();
+                for (entry, key) in self.keys(entries, pointer) {
+                    let pointer = join(pointer, key);
+                    match self.value(&entry.value, inner, &pointer, entry.value_mark()) {
+                        Some(value) => drop(values.insert(key.to_owned(), value)),
+                        None => self.bad.insert(pointer),
+                    }
+                }
+                Some(Value::Object(values))
+            }
+            (Shape::Object(fields), Content::Map(entries)) => Some(self.object(entries, fields, pointer, mark)),
+            (_, content) => {
+                let message = format!("expected {}, found {}", shape.expected(), found(content));
+                self.report(pointer, mark, Rule::WrongType, message, remedy(shape, content));
+                None
+            }
+        }
+    }
+
+    fn integer(&mut self, text: &str, written: Written, min: u64, max: u64, pointer: &str, mark: Mark) -> Option<Value> {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        let plain = matches!(written, Written::Plain | Written::JsonNumber);
+        let leading = digits.trim_start_matches('0');
+        if plain && whole && (digits == "0" || leading.len() == digits.len()) {
+            // What does not fit into 64 bits is out of every range.
+            if let Some(number) = text.parse::<u64>().ok().filter(|n| (min..=max).contains(n)) {
+                return Some(Value::from(number));
+            }
+            let message = format!("{} is not between {min} and {max}", quote(text));
+            self.report(pointer, mark, Rule::OutOfRange, message, None);
+            return None;
+        }
+        let hint = if whole && !plain {
+            Some(format!("write {text} without quotes"))
+        } else if whole {
+            Some(format!("write {} without leading zeros", if leading.is_empty() { "0" } else { leading }))
+        } else {
+            None
+        };
+        self.report(pointer, mark, Rule::WrongType, format!("expected a whole number, found {}", quote(text)), hint);
+        None
+    }
+
+    /// The entries with a usable key, each key once.
+    fn keys<'n>(&mut self, entries: &'n [Entry], pointer: &str) -> Vec<(&'n Entry, &'n str)> {
+        let mut first: BTreeMap<&str, Mark> = BTreeMap::new();
+        let mut usable = Vec::new();
+        for entry in entries {
+            let Some(key) = entry.key.as_deref() else {
+                let message = "a key is a text, not a list or a mapping".to_owned();
+                self.report(pointer, entry.mark, Rule::ComplexKey, message, None);
+                continue;
+            };
+            if entry.merge {
+                let message = "merge keys (`<<`) are not supported".to_owned();
+                self.report(pointer, entry.mark, Rule::MergeKey, message, Some("write the fields out".to_owned()));
+            } else if let Some(before) = first.get(key) {
+                let message = format!("{} stands here a second time", quote(key));
+                let hint = Some(format!("the first is in line {}; leave one out", before.line));
+                self.report(&join(pointer, key), entry.mark, Rule::DuplicateKey, message, hint);
+            } else {
+                first.insert(key, entry.mark);
+                usable.push((entry, key));
+            }
+        }
+        usable
+    }
+
+    fn object(&mut self, entries: &[Entry], fields: &BTreeMap<String, Field>, pointer: &str, mark: Mark) -> Value {
+        let mut values = Map::new();
+        let usable = self.keys(entries, pointer);
+        for (entry, key) in &usable {
+            let here = join(pointer, key);
+            if DROPPED.contains(&here.as_str()) {
+                continue;
+            }
+            let Some(field) = fields.get(*key) else {
+                let written = |name: &str| usable.iter().any(|(_, other)| *other == name);
+                self.unknown(entry, key, fields, &written, pointer);
+                continue;
+            };
+            if entry.value.content == Content::Nothing && entry.value.tag.is_none() {
+                // `key:` with nothing after it is as good as no key; if it must be there, that is said below.
+                continue;
+            }
+            match self.value(&entry.value, &field.shape, &here, entry.value_mark()) {
+                Some(value) => drop(values.insert((*key).to_owned(), value)),
+                None => self.bad.insert(here),
+            }
+        }
+        for (name, field) in fields.iter().filter(|(_, field)| field.required) {
+            if values.contains_key(name) {
+                continue;
+            }
+            let here = join(pointer, name);
+            if !self.bad.covers(&here) {
+                let empty = usable.iter().find(|(_, key)| *key == name);
+                let message = if empty.is_some() { format!("{} is empty", quote(name)) } else { format!("{} is missing", quote(name)) };
+                let hint = field.example.as_ref().map(|example| format!("add `{name}: {example}`"));
+                self.report(&here, empty.map_or(mark, |(entry, _)| entry.mark), Rule::MissingField, message, hint);
+                self.bad.insert(here);
+            }
+            values.insert(name.clone(), field.shape.blank());
+        }
+        Value::Object(values)
+    }
+
+    fn unknown(&mut self, entry: &Entry, key: &str, fields: &BTreeMap<String, Field>, written: &dyn Fn(&str) -> bool, pointer: &str) {
+        let here = join(pointer, key);
+        let path = pointer.trim_start_matches('/').replace('/', ".");
+        if NOT_IMPLEMENTED.contains(&here.as_str()) {
+            let message = format!("{} is not implemented yet", quote(here.trim_start_matches('/').replace('/', ".").as_str()));
+            self.report(&here, entry.mark, Rule::NotImplemented, message, Some("leave it out".to_owned()));
+            return;
+        }
+        let place = if path.is_empty() { "an App".to_owned() } else { quote(&path) };
+        let message = format!("{place} has no field {}", quote(key));
+        let names = || fields.keys().map(String::as_str).filter(|name| !written(name));
+        let hint = if let Some(meant) = guess(key, names()) {
+            // The field is there, only misspelt: that it is missing would be said in vain.
+            self.bad.insert(join(pointer, meant));
+            Some(format!("did you mean {}?", quote(meant)))
+        } else {
+            let homes = self.root.homes(key);
+            if homes.is_empty() {
+                (fields.len() <= LISTED_MAX).then(|| format!("it has {}", list(fields.keys().map(String::as_str), "and")))
+            } else {
+                Some(format!("this field belongs in {}", list(homes.iter().map(String::as_str), "or")))
+            }
+        };
+        self.report(&here, entry.mark, Rule::UnknownField, message, hint);
+    }
+}
+
+fn found(content: &Content) -> String {
+    match content {
+        Content::Nothing => "nothing".to_owned(),
+        Content::Scalar(text, Written::JsonNumber) => format!("the number {}", quote(text)),
+        Content::Scalar(text, Written::JsonBool) => format!("the boolean {}", quote(text)),
+        Content::Scalar(text, _) => quote(text),
+        Content::List(_) => "a list".to_owned(),
+        Content::Map(_) => "a mapping".to_owned(),
+    }
+}
+
+/// How to write what was probably meant.
+fn remedy(shape: &Shape, content: &Content) -> Option<String> {
+    match (shape, content) {
+        (Shape::List(_), Content::Scalar(text, _)) => {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            Some(format!("write a list: {}", quote(&format!("[{}]", words.join(", ")))))
+        }
+        (Shape::Object(_), Content::Scalar(text, _)) => shape.sketch(text).map(|sketch| format!("write {}", quote(&sketch))),
+        (Shape::Text, Content::Nothing) => Some("write `\"\"` for an empty text, and `\"null\"` or `\"~\"` for that text".to_owned()),
+        (Shape::Text, Content::Scalar(_, Written::JsonNumber | Written::JsonBool)) => Some("put it in quotes".to_owned()),
+        _ => None,
+    }
+}

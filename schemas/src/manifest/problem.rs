@@ -1,0 +1,94 @@
+//! A problem before it has a place: a JSON pointer, and whether the key or the value is meant.
+
+use std::collections::BTreeSet;
+
+use super::rule::Rule;
+use super::tree::Mark;
+use crate::api::FieldProblem;
+
+/// Which side of `key: value` a problem is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    /// The key.
+    Key,
+    /// The value.
+    Value,
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    /// JSON pointer (RFC 6901) into the document.
+    pub(super) pointer: String,
+    /// Which side is meant.
+    pub(super) side: Side,
+    /// Where it is, if that is known already; else the pointer tells.
+    pub(super) mark: Option<Mark>,
+    /// The rule that was broken.
+    pub(super) rule: Rule,
+    /// What is wrong.
+    pub(super) message: String,
+    /// What would be right.
+    pub(super) hint: Option<String>,
+}
+
+impl From<Problem> for FieldProblem {
+    fn from(problem: Problem) -> Self {
+        Self { pointer: problem.pointer, message: problem.message, hint: problem.hint }
+    }
+}
+
+/// `token` as the last part of `pointer`, escaped as RFC 6901 asks.
+pub(super) fn join(pointer: &str, token: &str) -> String {
+    format!("{pointer}/{}", token.replace('~', "~0").replace('/', "~1"))
+}
+
+/// The parts of `pointer`, unescaped.
+pub(super) fn tokens(pointer: &str) -> impl Iterator<Item = String> + '_ {
+    pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~"))
+}
+
+/// Fields that are known to be wrong or absent and were replaced by something harmless: nothing more is said about them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Bad(BTreeSet<String>);
+
+impl Bad {
+    /// Adds a field.
+    pub(super) fn insert(&mut self, pointer: String) {
+        self.0.insert(pointer);
+    }
+
+    /// Whether `pointer`, or something that it lies in, is bad.
+    pub(super) fn covers(&self, pointer: &str) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let ends = pointer.match_indices('/').map(|(at, _)| at).chain([pointer.len()]);
+        ends.into_iter().any(|end| self.0.contains(&pointer[..end]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pointers_come_back() {
+        let pointer = join(&join("", "a/b"), "c~d");
+        assert_eq!(pointer, "/a~1b/c~0d");
+        assert_eq!(tokens(&pointer).collect::<Vec<_>>(), ["a/b", "c~d"]);
+        assert_eq!(tokens("").count(), 0);
+    }
+
+    #[test]
+    fn bad_covers_what_lies_in_it() {
+        let mut bad = Bad::default();
+        bad.insert("/spec/vip".to_owned());
+        assert!(bad.covers("/spec/vip"));
+        assert!(bad.covers("/spec/vip/address"));
+        assert!(!bad.covers("/spec/vipx"));
+        assert!(!bad.covers("/spec"));
+        bad.insert(String::new());
+        assert!(bad.covers("/metadata"));
+    }
+}

@@ -1,0 +1,57 @@
+//! The published JSON Schema of manifests, generated from the types: for editors, and for tools that check manifests without us.
+
+use serde_json::{Value, json};
+
+/// Schema of one document of a manifest.
+///
+/// It is made from the same types as everything else and then fitted to files: an absent field is left out, never null; where a text is
+/// free, a number or a boolean may stand without quotes, as YAML users write them; and `status` may stay where it was pasted.
+#[must_use]
+pub fn app_schema() -> Value {
+    let mut schema = schemars::schema_for!(crate::app::App).to_value();
+    strip_null(&mut schema);
+    for (object, fields) in
+        [("Metadata", ["labels", "annotations"].as_slice()), ("ExecSpec", &["environment", "limits"]), ("Placement", &["nodeSelector"])]
+    {
+        for field in fields {
+            free_text(&mut schema["$defs"][object]["properties"][*field]["additionalProperties"]);
+        }
+    }
+    free_text(&mut schema["$defs"]["ExecSpec"]["properties"]["command"]["items"]);
+    schema["properties"]["status"] = json!({ "description": "Set by the server; dropped when it stands in a manifest." });
+    schema
+}
+
+/// Makes `anyOf [T, null]` and `type [T, null]` plain `T`: a wrong field inside an optional object is else only reported as "matches none".
+fn strip_null(schema: &mut Value) {
+    if let Value::Object(fields) = schema {
+        if let Some(Value::Array(choices)) = fields.get_mut("anyOf") {
+            choices.retain(|choice| choice["type"] != "null");
+            if let [only] = choices.as_mut_slice()
+                && let Value::Object(only) = only.take()
+            {
+                fields.remove("anyOf");
+                for (key, value) in only {
+                    fields.entry(key).or_insert(value);
+                }
+            }
+        }
+        if let Some(kinds) = fields.get_mut("type")
+            && let Value::Array(list) = kinds
+        {
+            list.retain(|kind| kind != "null");
+            if let [only] = list.as_mut_slice() {
+                *kinds = only.take();
+            }
+        }
+    }
+    match schema {
+        Value::Object(fields) => fields.values_mut().for_each(strip_null),
+        Value::Array(items) => items.iter_mut().for_each(strip_null),
+        _ => {}
+    }
+}
+
+fn free_text(schema: &mut Value) {
+    schema["type"] = json!(["string", "number", "boolean"]);
+}
