@@ -1,1 +1,70 @@
-//! clusterctl, the command line.
+//! `clusterctl`, the command line: it reads manifests, speaks HTTP with a controller, and prints.
+//!
+//! It has no runtime and no threads: one request after the other, so that it starts within milliseconds. It knows nothing of NATS.
+//! Data goes to stdout, everything else to stderr; README.md of this folder lists the exit codes.
+
+mod apply;
+mod args;
+mod client;
+mod config;
+mod delete;
+mod describe;
+mod error;
+mod get;
+mod input;
+mod io;
+mod output;
+mod resource;
+mod ring;
+mod suggest;
+mod version;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use client::Client;
+use config::Environment;
+use error::{CliError, Exit};
+use io::Io;
+
+/// Runs one command with `arguments` (the program's name first), and returns its exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout with code 0, mistakes to stderr with code 2; a closed pipe is no failure.
+            error.print().ok();
+            return ExitCode::from(if error.exit_code() == 0 { Exit::Done } else { Exit::Usage });
+        }
+    };
+    let mut io = Io::new(out, err);
+    let exit = match dispatch(cli, &mut io) {
+        Ok(exit) => exit,
+        Err(error) => io.fail(&error),
+    };
+    ExitCode::from(exit)
+}
+
+fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
+    let Cli { connection, command } = cli;
+    let connect = || -> Result<Client, CliError> { Ok(Client::new(config::load(connection, &Environment::from_process())?)) };
+    match command {
+        Command::Apply(args) => apply::run(&args, connect, io),
+        Command::Get(args) => get::run(&args, connect, io),
+        Command::Describe(args) => describe::run(&args, connect, io),
+        Command::Delete(args) => delete::run(&args, connect, io),
+        Command::Ring(args) => ring::run(&args, &connect()?, io),
+        Command::Validate(args) => apply::validate(&args, io),
+        Command::Version(args) => version::run(&args, connect, io),
+        Command::Completion(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "clusterctl", &mut script);
+            io.out_bytes(&script)?;
+            Ok(Exit::Done)
+        }
+    }
+}

@@ -1,3 +1,8 @@
-//! clusterctl, the command line.
+//! `clusterctl`, the command line. Everything is in the library, so that tests reach it.
 
-fn main() {}
+use std::io;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    clusterctl::run(std::env::args_os(), &mut io::stdout(), &mut io::stderr())
+}

@@ -1,0 +1,60 @@
+//! Where a command prints: data to stdout, everything else to stderr.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+
+use crate::error::{CliError, Exit};
+
+/// The two streams of a command.
+pub(crate) struct Io<'a> {
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+}
+
+impl<'a> Io<'a> {
+    /// Prints data to `out` and everything else to `err`.
+    pub(crate) fn new(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+        Self { out, err }
+    }
+
+    /// Prints `text` as it is, in one write.
+    pub(crate) fn out(&mut self, text: &str) -> Result<(), CliError> {
+        self.out_bytes(text.as_bytes())
+    }
+
+    /// Prints `bytes` as they are, in one write.
+    pub(crate) fn out_bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.out.write_all(bytes).and_then(|()| self.out.flush()).map_err(CliError::Output)
+    }
+
+    /// Prints a line of data.
+    pub(crate) fn line(&mut self, line: impl Display) -> Result<(), CliError> {
+        self.out(&format!("{line}\n"))
+    }
+
+    /// Says something beside the data. A closed stderr is no reason to fail.
+    pub(crate) fn note(&mut self, line: impl Display) {
+        writeln!(self.err, "{line}").ok();
+    }
+
+    /// Reports what failed and what to do, and returns the exit code for it.
+    pub(crate) fn fail(&mut self, error: &CliError) -> Exit {
+        if let CliError::Output(cause) = error
+            && cause.kind() == ErrorKind::BrokenPipe
+        {
+            // The reader has what it wanted, as in `clusterctl get apps | head -1`.
+            return Exit::Done;
+        }
+        let mut text = format!("error: {error}");
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        self.note(text);
+        for hint in error.hints() {
+            self.note(format_args!("hint: {hint}"));
+        }
+        error.exit()
+    }
+}
