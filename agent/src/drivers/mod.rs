@@ -6,6 +6,8 @@
 //! Both traits are level-triggered: every call says what should be, may be repeated at any time, and treats "already so" and
 //! "already gone" as success. What they report is what was seen, not what was asked for.
 
+pub mod arp;
+pub mod netlink;
 pub mod unit_text;
 mod units;
 mod vips;

@@ -1,0 +1,4 @@
+//! Help for the driver tests.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
+
+pub(crate) mod netns;
