@@ -21,6 +21,9 @@ const EXEC: &str = "exec";
 /// How long the kernel may take to kill or freeze a tree. Measured: 4 to 16 ms; the rest is for a loaded machine.
 const SETTLE: Duration = Duration::from_secs(20);
 
+/// How long a `down` waits for the host's init to collect the dead. systemd does at once, some container inits every second.
+const COLLECT: Duration = Duration::from_secs(3);
+
 /// The cgroups of one lab.
 #[derive(Debug, Clone)]
 pub(crate) struct Cgroups {
@@ -118,9 +121,9 @@ impl Cgroups {
 
     /// Kills everything of the lab and removes its cgroups. Says how many processes there were.
     pub(crate) fn destroy(&self) -> Result<usize> {
-        let mut count = 0;
+        let mut killed = Vec::new();
         if self.lab.exists() {
-            count = tree(&self.lab).iter().map(|dir| pids(dir).len()).sum();
+            killed = tree(&self.lab).iter().flat_map(|dir| pids(dir)).collect();
             kill(&self.lab)?;
             wait_event(&self.lab, "populated", false)?;
             remove_tree(&self.lab)?;
@@ -132,7 +135,13 @@ impl Cgroups {
         for dir in std::iter::once(&self.parent).chain(self.v1_lab.as_deref().and_then(Path::parent).map(Path::to_path_buf).as_ref()) {
             let _in_use = fs::remove_dir(dir);
         }
-        Ok(count)
+        // The dead hold nothing any more, but are in the process table until the host's init collects them. One that takes
+        // its time is not our error.
+        let _slow_init = wait_until("init to collect the dead", COLLECT, || {
+            let left = killed.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).count();
+            if left == 0 { Ok(()) } else { Err(left) }
+        });
+        Ok(killed.len())
     }
 }
 

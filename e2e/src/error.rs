@@ -1,5 +1,6 @@
 //! The one error type of the lab.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +8,9 @@ use std::time::Duration;
 use crate::names::NodeId;
 
 /// What went wrong in the lab, with enough context to act on.
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` prints the whole chain as text too: it is what a test shows that unwraps or returns an error.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum LabError {
     /// The caller is not root.
@@ -97,8 +100,14 @@ pub enum LabError {
     },
 }
 
+impl fmt::Debug for LabError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.chain())
+    }
+}
+
 impl LabError {
-    /// The whole chain in one line; for tests and `lab`, where `Display` alone would hide the cause.
+    /// The error and its causes in one line; `Display` alone leaves the causes out.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
