@@ -1,0 +1,70 @@
+//! Which assignments an agent takes (rule C3): pure.
+
+use cluster_schemas::Assignment;
+
+/// What to do with an assignment that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Newer than the one held: take it.
+    Take,
+    /// The one held.
+    Same,
+    /// Older than the one held: a replay, or the late write of a deposed leader.
+    Older,
+    /// The same place in the order, but another content: somebody broke a rule. Kept out.
+    Contradiction,
+    /// Of another store: buckets were deleted and made again. Kept out until an operator says so.
+    OtherIncarnation,
+    /// Written for another node.
+    OtherNode,
+}
+
+/// Judges `incoming` by what `node` holds.
+#[must_use]
+pub fn judge(node: &str, held: Option<&Assignment>, incoming: &Assignment) -> Verdict {
+    if incoming.node != node {
+        return Verdict::OtherNode;
+    }
+    let Some(held) = held else { return Verdict::Take };
+    match incoming.order.newer_than(&held.order) {
+        None => Verdict::OtherIncarnation,
+        Some(true) => Verdict::Take,
+        Some(false) if incoming == held => Verdict::Same,
+        Some(false) if incoming.order == held.order => Verdict::Contradiction,
+        Some(false) => Verdict::Older,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster_schemas::assignment::Order;
+
+    fn assignment(incarnation: &str, term: u64, generation: u64, boot: &str) -> Assignment {
+        Assignment {
+            node: "n1".to_owned(),
+            order: Order { incarnation: incarnation.to_owned(), term, generation },
+            boot_id: boot.to_owned(),
+            ..Assignment::default()
+        }
+    }
+
+    #[test]
+    fn only_newer_assignments_of_the_same_store_are_taken() {
+        let held = assignment("a", 2, 5, "b");
+        let judge = |incoming: &Assignment| judge("n1", Some(&held), incoming);
+        assert_eq!(judge(&assignment("a", 2, 6, "b")), Verdict::Take);
+        assert_eq!(judge(&assignment("a", 3, 1, "b")), Verdict::Take);
+        assert_eq!(judge(&held), Verdict::Same);
+        assert_eq!(judge(&assignment("a", 2, 5, "other")), Verdict::Contradiction);
+        assert_eq!(judge(&assignment("a", 2, 4, "b")), Verdict::Older);
+        assert_eq!(judge(&assignment("a", 1, 9, "b")), Verdict::Older);
+        assert_eq!(judge(&assignment("b", 9, 9, "b")), Verdict::OtherIncarnation);
+    }
+
+    #[test]
+    fn the_first_is_taken_and_another_nodes_never() {
+        assert_eq!(judge("n1", None, &assignment("a", 1, 1, "b")), Verdict::Take);
+        assert_eq!(judge("n2", None, &assignment("a", 1, 1, "b")), Verdict::OtherNode);
+    }
+}

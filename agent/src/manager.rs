@@ -1,0 +1,426 @@
+//! The manager: the only owner of the node's assignment and of what is reported for the node. It takes assignments, tells each App's
+//! worker what is desired, and gathers what the workers see.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster_bus::{Beat, Change};
+use cluster_schemas::assignment::{AppAssignment, Order, Role};
+use cluster_schemas::name::check_name;
+use cluster_schemas::node::{ActiveRecord, AppObserved};
+use cluster_schemas::{Assignment, Heartbeat, NodeStatus};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use crate::accept::{Verdict, judge};
+use crate::clock;
+use crate::drivers::{Units, Vips};
+use crate::journal::Journal;
+use crate::quorum::{Hearing, Quorum};
+use crate::worker::observe::is_active;
+use crate::worker::target::Desired;
+use crate::worker::{Parts, Report, Worker};
+
+/// An assignment that the leader's beat knows, and we do not, for this long means that the watch is dead (rule C4).
+const WATCH_DEAD_AFTER: Duration = Duration::from_secs(2);
+/// Reports that may wait for the manager; then the workers wait.
+const REPORTS_WAITING: usize = 1024;
+
+/// Who the node is, for everything that the manager reports.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Name of the node.
+    pub node: String,
+    /// The kernel's boot id.
+    pub boot_id: String,
+    /// Random per agent start.
+    pub instance: String,
+    /// First address, for `${node.address}`.
+    pub address: Option<String>,
+}
+
+/// What the manager publishes; each reader takes the newest.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// The node's status, to be stored.
+    pub status: watch::Sender<NodeStatus>,
+    /// Who is active here, to be recorded: App to record.
+    pub actives: watch::Sender<BTreeMap<String, ActiveRecord>>,
+}
+
+/// What comes in from outside.
+#[derive(Debug)]
+pub enum Input {
+    /// The assignment's watch says something.
+    Assignment(Change<Assignment>),
+    /// A node's heartbeat.
+    Heartbeat(Heartbeat),
+    /// The leading controller's beat.
+    Beat(Beat),
+}
+
+#[derive(Debug)]
+struct Handle {
+    desired: watch::Sender<Desired>,
+    task: JoinHandle<()>,
+    observed: Option<AppObserved>,
+}
+
+/// The manager.
+#[derive(Debug)]
+pub struct Manager<U, V> {
+    identity: Identity,
+    runtime_dir: PathBuf,
+    units: Arc<U>,
+    vips: Arc<V>,
+    journal: Journal,
+    outputs: Outputs,
+    assignment: Option<Assignment>,
+    workers: BTreeMap<String, Handle>,
+    hearing: Hearing,
+    quorum: Quorum,
+    problems: BTreeMap<&'static str, String>,
+    /// Since when the leader's beat knows a newer assignment than ours.
+    behind_since: Option<Duration>,
+    highest_term: u64,
+    reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
+}
+
+impl<U: Units, V: Vips> Manager<U, V> {
+    /// Makes the manager with what the journal has; [`Manager::begin`] starts the workers.
+    #[must_use]
+    pub fn new(identity: Identity, runtime_dir: PathBuf, units: Arc<U>, vips: Arc<V>, journal: Journal, outputs: Outputs) -> Self {
+        let hearing = Hearing::new(identity.node.clone(), clock::since_boot());
+        Self {
+            identity,
+            runtime_dir,
+            units,
+            vips,
+            journal,
+            outputs,
+            assignment: None,
+            workers: BTreeMap::new(),
+            hearing,
+            quorum: Quorum::Unknown,
+            problems: BTreeMap::new(),
+            behind_since: None,
+            highest_term: 0,
+            reports: mpsc::channel(REPORTS_WAITING),
+        }
+    }
+
+    /// Takes up the journal's assignment and what an earlier agent of this boot left; sweeps addresses of ours that nobody wants.
+    pub async fn begin(&mut self) {
+        match self.journal.assignment() {
+            Ok(Some(assignment)) if assignment.node == self.identity.node => {
+                info!(term = assignment.order.term, generation = assignment.order.generation, "going on from the journal");
+                self.take(assignment);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                warn!("the journal is rebuilt from the next assignment: {}", cluster_telemetry::chain(&error));
+            }
+        }
+        for app in self.left_by_earlier_agents().await {
+            self.worker(&app);
+        }
+        self.sweep_addresses().await;
+        self.publish();
+    }
+
+    /// The next report of a worker.
+    pub async fn next_report(&mut self) -> Option<Report> {
+        self.reports.1.recv().await
+    }
+
+    /// The highest term seen, for heartbeats.
+    #[must_use]
+    pub const fn highest_term(&self) -> u64 {
+        self.highest_term
+    }
+
+    /// Takes what came in. True when the watch of the assignment should list anew.
+    pub async fn take_input(&mut self, input: Input) -> bool {
+        match input {
+            Input::Assignment(Change::Listed(mut all)) => {
+                if let Some(entry) = all.remove(&self.key()) {
+                    self.offered(entry.value).await;
+                }
+            }
+            Input::Assignment(Change::Put { key, entry }) => {
+                if key == self.key() {
+                    self.offered(entry.value).await;
+                }
+            }
+            // Nothing is stopped because a record is gone: what the node must stop is said in an assignment.
+            Input::Assignment(Change::Deleted { .. }) => warn!("the assignment was deleted from the store, the one held stays"),
+            Input::Assignment(Change::Unreadable { why, .. }) => {
+                error!("the assignment cannot be read, the one held stays: {why}");
+                self.problem("assignment", Some(format!("the newest assignment cannot be read: {why}")));
+            }
+            Input::Heartbeat(heartbeat) => self.heard(&heartbeat),
+            Input::Beat(beat) => return self.beat(&beat),
+        }
+        false
+    }
+
+    /// Looks at the clock: a majority may have become too old.
+    pub fn tick(&mut self) {
+        let quorum = self.hearing.quorum(clock::since_boot());
+        if quorum == self.quorum {
+            return;
+        }
+        match quorum {
+            Quorum::Yes => info!("a majority of the nodes is heard"),
+            Quorum::No => warn!("fewer than a majority of the nodes are heard, exclusive things are given up"),
+            Quorum::Unknown => {}
+        }
+        self.quorum = quorum;
+        self.tell_workers();
+        self.publish();
+    }
+
+    /// Takes a worker's report.
+    pub fn reported(&mut self, report: Report) {
+        let wanted = self.assignment.as_ref().is_some_and(|a| a.apps.get(&report.app).is_some_and(|e| e.role != Role::Absent));
+        if let Some(handle) = self.workers.get_mut(&report.app) {
+            handle.observed = report.observed;
+            if handle.observed.is_none() && !wanted {
+                if let Some(handle) = self.workers.remove(&report.app) {
+                    handle.task.abort();
+                }
+            }
+        }
+        self.publish();
+    }
+
+    fn key(&self) -> String {
+        format!("node.{}", self.identity.node)
+    }
+
+    fn heard(&mut self, heartbeat: &Heartbeat) {
+        if heartbeat.node == self.identity.node {
+            let other = heartbeat.instance != self.identity.instance && heartbeat.boot_id != self.identity.boot_id;
+            let text = other.then(|| format!("another machine calls itself {} too", self.identity.node));
+            if let Some(text) = &text {
+                error!("{text}: give it another name in its agent.yaml");
+            }
+            if other {
+                self.problem("name", text);
+            }
+            return;
+        }
+        self.hearing.hear(&heartbeat.node, clock::since_boot());
+    }
+
+    fn beat(&mut self, beat: &Beat) -> bool {
+        let held = self.assignment.as_ref().map(|a| &a.order);
+        if held.is_none_or(|h| h.incarnation == beat.incarnation) {
+            self.highest_term = self.highest_term.max(beat.term);
+        }
+        let known = beat.assignments.get(&self.identity.node);
+        let behind = known.is_some_and(|known| held.is_none_or(|h| h.incarnation == beat.incarnation && (h.term, h.generation) < *known));
+        if !behind {
+            self.behind_since = None;
+            return false;
+        }
+        let now = clock::since_boot();
+        let since = *self.behind_since.get_or_insert(now);
+        if now.saturating_sub(since) < WATCH_DEAD_AFTER {
+            return false;
+        }
+        warn!("the leader knows a newer assignment than we do, listing anew");
+        self.behind_since = None;
+        true
+    }
+
+    async fn offered(&mut self, assignment: Assignment) {
+        let order = assignment.order.clone();
+        let problem = match judge(&self.identity.node, self.assignment.as_ref(), &assignment) {
+            Verdict::Same => None,
+            Verdict::Take => {
+                // Durable before anything is done by it; a full disk must not keep the node from what the cluster decided, though.
+                if let Err(error) = self.journal.store(&assignment).await {
+                    warn!("{}", cluster_telemetry::chain(&error));
+                    self.problem("journal", Some(cluster_telemetry::chain(&error)));
+                } else {
+                    self.problem("journal", None);
+                }
+                info!(term = order.term, generation = order.generation, "assignment taken");
+                self.take(assignment);
+                None
+            }
+            Verdict::Older => {
+                warn!(term = order.term, generation = order.generation, "an older assignment came, it is refused");
+                None
+            }
+            Verdict::Contradiction => {
+                error!(term = order.term, generation = order.generation, "another assignment of the same generation came, it is refused");
+                Some("two different assignments have the same generation".to_owned())
+            }
+            Verdict::OtherIncarnation => {
+                error!(incarnation = order.incarnation, "an assignment of another store came, it is refused");
+                Some(format!(
+                    "the store was made anew (incarnation {}); the assignment of the old one is kept until an operator says otherwise",
+                    order.incarnation
+                ))
+            }
+            Verdict::OtherNode => Some(format!("an assignment for node {:?} came under this node's key", assignment.node)),
+        };
+        self.problem("assignment", problem);
+        self.publish();
+    }
+
+    fn take(&mut self, assignment: Assignment) {
+        self.highest_term = self.highest_term.max(assignment.order.term);
+        self.hearing.set_members(assignment.members.clone());
+        let apps: Vec<String> = assignment.apps.keys().cloned().collect();
+        self.assignment = Some(assignment);
+        for app in apps {
+            // The controller checked the name; it becomes a path here, so it is checked again.
+            match check_name(&app) {
+                Ok(()) => self.worker(&app),
+                Err(why) => error!(app, "the assignment has an App whose name is refused: {why}"),
+            }
+        }
+        self.tell_workers();
+        self.tick();
+    }
+
+    fn desired(&self, app: &str) -> Desired {
+        let assignment = self.assignment.as_ref();
+        let entry = assignment.and_then(|a| a.apps.get(app)).cloned();
+        Desired {
+            entry: entry.unwrap_or_else(|| AppAssignment { role: Role::Absent, ..AppAssignment::default() }),
+            generation: assignment.map_or(0, |a| a.order.generation),
+            same_boot: assignment.is_some_and(|a| a.boot_id == self.identity.boot_id),
+            quorum: self.quorum,
+            node_address: self.identity.address.clone(),
+        }
+    }
+
+    /// Makes sure that the App has a worker.
+    fn worker(&mut self, app: &str) {
+        if self.workers.contains_key(app) {
+            return;
+        }
+        let (desired, receiver) = watch::channel(self.desired(app));
+        let parts = Parts {
+            app: app.to_owned(),
+            node: self.identity.node.clone(),
+            folder: self.runtime_dir.join(app),
+            units: Arc::clone(&self.units),
+            vips: Arc::clone(&self.vips),
+            reports: self.reports.0.clone(),
+        };
+        let task = tokio::spawn(Worker::new(parts, receiver).run());
+        self.workers.insert(app.to_owned(), Handle { desired, task, observed: None });
+    }
+
+    fn tell_workers(&self) {
+        for (app, handle) in &self.workers {
+            let desired = self.desired(app);
+            handle.desired.send_if_modified(|now| {
+                let changed = *now != desired;
+                if changed {
+                    *now = desired;
+                }
+                changed
+            });
+        }
+    }
+
+    /// Apps that left something under the runtime folder or a unit file of ours.
+    async fn left_by_earlier_agents(&self) -> BTreeSet<String> {
+        let mut apps = BTreeSet::new();
+        if let Ok(folder) = std::fs::read_dir(&self.runtime_dir) {
+            let names = folder.flatten().filter(|e| e.path().is_dir()).filter_map(|e| e.file_name().into_string().ok());
+            apps.extend(names.filter(|name| check_name(name).is_ok()));
+        }
+        match self.units.ours().await {
+            Ok(units) => apps.extend(units.into_iter().map(|u| u.app).filter(|a| check_name(a).is_ok())),
+            Err(error) => warn!("cannot look for units left behind: {}", cluster_telemetry::chain(&error)),
+        }
+        apps
+    }
+
+    /// Removes addresses with our mark that no App of this node has to do with. Those of an App are its worker's.
+    async fn sweep_addresses(&self) {
+        let known: BTreeSet<String> = self
+            .assignment
+            .iter()
+            .flat_map(|a| a.apps.values())
+            .filter_map(|entry| entry.vip.as_ref().map(|v| v.spec().ip().to_owned()))
+            .collect();
+        match self.vips.ours().await {
+            Ok(held) => {
+                for vip in held.iter().filter(|v| !known.contains(&v.address.to_string())) {
+                    info!(vip = %vip.address, interface = vip.interface, "removing an address that was left behind");
+                    if let Err(error) = self.vips.release(&vip.spec()).await {
+                        warn!(vip = %vip.address, "cannot remove it, it runs out by itself: {}", cluster_telemetry::chain(&error));
+                    }
+                }
+            }
+            Err(error) => warn!("cannot look for addresses left behind: {}", cluster_telemetry::chain(&error)),
+        }
+    }
+
+    fn problem(&mut self, kind: &'static str, text: Option<String>) {
+        match text {
+            Some(text) => self.problems.insert(kind, text),
+            None => self.problems.remove(kind),
+        };
+    }
+
+    fn publish(&self) {
+        let order = self.assignment.as_ref().map(|a| a.order.clone());
+        let observed = |(app, handle): (&String, &Handle)| handle.observed.clone().map(|o| (app.clone(), o));
+        let status = NodeStatus {
+            node: self.identity.node.clone(),
+            boot_id: self.identity.boot_id.clone(),
+            instance: self.identity.instance.clone(),
+            // An App without a first report is not known to have nothing here, so the status does not yet speak for this assignment.
+            assignment: order.filter(|_| self.all_reported()).or_else(|| self.outputs.status.borrow().assignment.clone()),
+            quorum: self.quorum != Quorum::No,
+            apps: self.workers.iter().filter_map(observed).collect(),
+            problems: self.problems.values().cloned().collect(),
+        };
+        let actives: BTreeMap<String, ActiveRecord> = status
+            .apps
+            .iter()
+            .filter(|(_, o)| is_active(o))
+            .map(|(app, o)| (app.clone(), ActiveRecord { uid: o.uid.clone(), node: self.identity.node.clone(), epoch: o.epoch }))
+            .collect();
+        self.outputs.status.send_if_modified(|now| {
+            let changed = *now != status;
+            if changed {
+                *now = status;
+            }
+            changed
+        });
+        self.outputs.actives.send_if_modified(|now| {
+            let changed = *now != actives;
+            if changed {
+                *now = actives;
+            }
+            changed
+        });
+    }
+
+    /// Whether every worker that has something to do reported at least once.
+    fn all_reported(&self) -> bool {
+        self.workers.iter().all(|(app, handle)| {
+            let wanted = self.assignment.as_ref().is_some_and(|a| a.apps.contains_key(app));
+            !wanted || handle.observed.is_some()
+        })
+    }
+
+    /// The order of the assignment held.
+    #[must_use]
+    pub fn order(&self) -> Option<Order> {
+        self.assignment.as_ref().map(|a| a.order.clone())
+    }
+}

@@ -1,0 +1,256 @@
+//! The agent put together.
+//!
+//! # Tasks
+//! | task | owns | in | out |
+//! |---|---|---|---|
+//! | manager | the node's assignment and status | inputs, reports, a tick | desired states, status, actives (all `watch`) |
+//! | one worker per App | unit, VIP and files of the App | desired state, unit and address changes | reports (bounded `mpsc`) |
+//! | listeners | – | NATS | inputs (bounded `mpsc`) |
+//! | heart | the heartbeat's sequence | the newest order | NATS |
+//! | store tasks | – | the newest status, actives, registration | NATS |
+//!
+//! An agent that ends leaves everything running; the next one takes it up from the journal and the runtime folder.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use clap::Parser;
+use cluster_bus::{Bucket, Bus, ConnectError, Names, Watch};
+use cluster_schemas::assignment::Order;
+use cluster_schemas::{Assignment, Heartbeat, Node, NodeStatus};
+use nix::fcntl::{Flock, FlockArg};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::config::{Config, ConfigError};
+use crate::drivers::{Units, Vips};
+use crate::journal::{Journal, JournalError};
+use crate::manager::{Identity, Input, Manager, Outputs};
+use crate::{config, identity, store};
+
+/// How often the node says that it lives.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the manager looks at the clock.
+const TICK: Duration = Duration::from_millis(100);
+/// Messages from NATS that may wait for the manager.
+const INPUTS_WAITING: usize = 4096;
+/// Wait before subscribing again after the client gave a subscription up.
+const SUBSCRIBE_RETRY: Duration = Duration::from_millis(250);
+
+/// The agent of a clusterctl node.
+#[derive(Debug, Parser)]
+#[command(name = "cluster-agent", version)]
+pub struct Args {
+    /// Configuration file.
+    #[arg(long, default_value = "/etc/clusterctl/agent.yaml")]
+    pub config: PathBuf,
+}
+
+/// Why the agent ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration cannot be used.
+    #[error("the configuration cannot be used")]
+    Config(#[source] ConfigError),
+    /// A file or folder of the agent's cannot be used.
+    #[error("cannot {action} {path}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another agent runs here.
+    #[error("another agent runs on this machine: it holds {lock}")]
+    Second {
+        /// The lock file.
+        lock: PathBuf,
+    },
+    /// The journal cannot be used.
+    #[error("the journal cannot be used")]
+    Journal(#[source] JournalError),
+    /// NATS cannot be set up.
+    #[error("the connection to NATS cannot be set up")]
+    Nats(#[source] ConnectError),
+    /// A driver cannot be set up.
+    #[error("the {0} driver cannot be set up")]
+    Driver(&'static str, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Signals cannot be awaited.
+    #[error("cannot wait for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Reads the configuration and makes sure that no other agent runs here. The lock lasts as long as the returned guard.
+///
+/// # Errors
+/// What kept the agent from running.
+pub fn prepare(path: &Path) -> Result<(Config, Flock<OwnedFd>), RunError> {
+    let config = config::load(path).map_err(RunError::Config)?;
+    std::fs::create_dir_all(&config.runtime_dir).map_err(|source| RunError::File {
+        action: "make",
+        path: config.runtime_dir.clone(),
+        source,
+    })?;
+    let lock = config.runtime_dir.join("agent.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock)
+        .map_err(|source| RunError::File { action: "open", path: lock.clone(), source })?;
+    let guard = Flock::lock(OwnedFd::from(file), FlockArg::LockExclusiveNonblock).map_err(|_| RunError::Second { lock })?;
+    Ok((config, guard))
+}
+
+/// Runs with these drivers until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from running.
+pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result<(), RunError> {
+    let (units, vips) = (Arc::new(units), Arc::new(vips));
+    let boot_id =
+        identity::boot_id().map_err(|source| RunError::File { action: "read", path: "/proc/sys/kernel/random/boot_id".into(), source })?;
+    let journal = Journal::open(&config.state_dir.join("journal.db")).map_err(RunError::Journal)?;
+    let names = Names::new(&config.cluster);
+    let bus = Bus::connect(&config.nats, names, &format!("agent {}", config.node)).await.map_err(RunError::Nats)?;
+    let instance = uuid::Uuid::new_v4().to_string();
+    let address = config.address.map(|a| a.to_string()).or_else(|| identity::first_address(&identity::addresses(&[])));
+    let id = Identity { node: config.node.clone(), boot_id: boot_id.clone(), instance: instance.clone(), address };
+    info!(node = config.node, cluster = config.cluster, boot_id, instance, "started");
+
+    let outputs = Outputs { status: watch::Sender::new(NodeStatus::default()), actives: watch::Sender::new(std::collections::BTreeMap::new()) };
+    let revision = Arc::new(AtomicU64::new(0));
+    let node = Node {
+        name: config.node.clone(),
+        labels: config.labels.clone(),
+        addresses: std::collections::BTreeMap::new(),
+        boot_id: boot_id.clone(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        registered_at: None,
+    };
+    tokio::spawn(store::store_status(bus.clone(), outputs.status.subscribe(), Arc::clone(&revision)));
+    tokio::spawn(store::record_actives(bus.clone(), outputs.actives.subscribe()));
+    tokio::spawn(store::register(bus.clone(), Arc::clone(&vips), node));
+    let (inputs, mut incoming) = mpsc::channel(INPUTS_WAITING);
+    let (relist, relists) = mpsc::channel(1);
+    tokio::spawn(hear_heartbeats(bus.clone(), inputs.clone()));
+    tokio::spawn(hear_beats(bus.clone(), inputs.clone()));
+    tokio::spawn(watch_assignment(bus.clone(), config.node.clone(), inputs, relists));
+    let pulse = watch::Sender::new(Pulse::default());
+    tokio::spawn(beat(bus, id.clone(), pulse.subscribe(), outputs.status.subscribe(), revision));
+
+    let mut manager = Manager::new(id, config.runtime_dir, units, vips, journal, outputs);
+    manager.begin().await;
+    // Without a manager that listens there is nobody to tell.
+    let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            input = incoming.recv() => match input {
+                Some(input) => if manager.take_input(input).await {
+                    // A full queue asks for the same already.
+                    let _asked = relist.try_send(());
+                },
+                None => break,
+            },
+            report = manager.next_report() => if let Some(report) = report { manager.reported(report) },
+            _ = ticks.tick() => manager.tick(),
+            _ = terminate.recv() => break,
+            _ = tokio::signal::ctrl_c() => break,
+        }
+        pulse.send_if_modified(|p| {
+            let now = Pulse { order: manager.order(), term: manager.highest_term() };
+            let changed = *p != now;
+            *p = now;
+            changed
+        });
+    }
+    info!("ending; everything that runs is left running");
+    Ok(())
+}
+
+/// What the heart needs of the manager.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Pulse {
+    order: Option<Order>,
+    term: u64,
+}
+
+async fn beat(bus: Bus, id: Identity, pulse: watch::Receiver<Pulse>, status: watch::Receiver<NodeStatus>, revision: Arc<AtomicU64>) {
+    let mut ticks = tokio::time::interval(HEARTBEAT_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut sequence = 0;
+    loop {
+        ticks.tick().await;
+        sequence += 1;
+        let now = pulse.borrow().clone();
+        let not_ready = status.borrow().apps.iter().filter(|(_, o)| !o.healthy).map(|(app, _)| app.clone()).collect();
+        let heartbeat = Heartbeat {
+            node: id.node.clone(),
+            boot_id: id.boot_id.clone(),
+            instance: id.instance.clone(),
+            sequence,
+            assignment: now.order,
+            status_revision: revision.load(Ordering::Relaxed),
+            term: now.term,
+            load_percent: identity::load_percent(),
+            not_ready,
+        };
+        bus.publish_heartbeat(&heartbeat).await;
+    }
+}
+
+async fn hear_heartbeats(bus: Bus, inputs: mpsc::Sender<Input>) {
+    loop {
+        if let Ok(mut heartbeats) = bus.heartbeats().await {
+            while let Some(heartbeat) = heartbeats.next().await {
+                if inputs.send(Input::Heartbeat(heartbeat)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(SUBSCRIBE_RETRY).await;
+    }
+}
+
+async fn hear_beats(bus: Bus, inputs: mpsc::Sender<Input>) {
+    loop {
+        if let Ok(mut beats) = bus.beats().await {
+            while let Some(beat) = beats.next().await {
+                if inputs.send(Input::Beat(beat)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(SUBSCRIBE_RETRY).await;
+    }
+}
+
+async fn watch_assignment(bus: Bus, node: String, inputs: mpsc::Sender<Input>, mut relists: mpsc::Receiver<()>) {
+    let kv = bus.open::<Assignment>(Bucket::Assignments).await;
+    let mut watch: Watch<Assignment> = kv.watch(&format!("node.{node}"));
+    loop {
+        tokio::select! {
+            change = watch.next() => match change {
+                Some(change) => if inputs.send(Input::Assignment(change)).await.is_err() {
+                    return;
+                },
+                None => {
+                    warn!("the watch of the assignment ended, beginning anew");
+                    tokio::time::sleep(SUBSCRIBE_RETRY).await;
+                    watch = kv.watch(&format!("node.{node}"));
+                }
+            },
+            asked = relists.recv() => if asked.is_some() { watch.relist() } else { return },
+        }
+    }
+}

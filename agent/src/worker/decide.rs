@@ -1,0 +1,194 @@
+//! From what should be and what is to the next step: pure, one step at a time, so that an agent killed between any two steps goes on.
+
+use cluster_schemas::app::VipSpec;
+use serde::{Deserialize, Serialize};
+
+use super::target::{GaveUp, PartitionsFile, RoleFile, Target, Wish};
+use crate::drivers::{ActiveState, UnitState};
+
+/// What the worker remembers of this boot, in `/run/clusterctl/APP/agent.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Memory {
+    /// Uid of the App.
+    pub uid: String,
+    /// The unit last started or stopped for the App.
+    pub unit: String,
+    /// Text of the unit that the agent wrote; empty where the unit was installed by others.
+    pub content: String,
+    /// Text that the running process was started with.
+    pub started_with: String,
+    /// The VIP last held.
+    pub vip: Option<VipSpec>,
+    /// The role file as written.
+    pub role: Option<RoleFile>,
+    /// The partition file as written.
+    pub partitions: Option<PartitionsFile>,
+    /// The partition file that the process was last seen to know (started with, or reloaded after).
+    pub confirmed: Option<PartitionsFile>,
+    /// Tenures given up.
+    pub gave_up: GaveUp,
+}
+
+/// What is seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The unit that [`Memory::unit`] names, if it is another than the target's.
+    pub old_unit: Option<UnitState>,
+    /// The target's unit.
+    pub unit: UnitState,
+    /// Whether the target's VIP is present with our mark.
+    pub vip_present: bool,
+    /// Starts and reloads wait: the last one failed a short time ago.
+    pub backing_off: bool,
+}
+
+/// The next thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Stop this unit and see that no process is left.
+    Stop(String),
+    /// Remove the file of this unit, if we wrote it, and forget the unit.
+    Uninstall(String),
+    /// Remove this address.
+    ReleaseVip(VipSpec),
+    /// Put this address there and tell the neighbours.
+    HoldVip(VipSpec),
+    /// Write the role file.
+    WriteRole(RoleFile),
+    /// Write the partition file.
+    WritePartitions(PartitionsFile),
+    /// Write the unit's text.
+    Install(String),
+    /// Start the unit.
+    Start,
+    /// Stop and start the unit: its text changed, or it cannot reload.
+    Restart,
+    /// Have the process read its partition file again.
+    Reload,
+    /// Remove the App's folder: nothing is left of it.
+    Forget,
+    /// All is as it should be, or has to wait.
+    Settled,
+}
+
+/// The next step. `content` is the text of the unit where the agent writes it.
+#[must_use]
+pub fn next(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> Step {
+    if let Some(step) = clear_old(target, content, memory, seen) {
+        return step;
+    }
+    match target.run {
+        Wish::No | Wish::Fence => withdraw(target, memory, seen),
+        Wish::Keep => keep(target, memory, seen),
+        Wish::Yes => run(target, content, memory, seen),
+    }
+}
+
+/// What an earlier version of the App left: another unit, another address.
+fn clear_old(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> Option<Step> {
+    if let Some(vip) = &memory.vip
+        && target.vip.as_ref().is_none_or(|(wanted, ..)| wanted != vip)
+    {
+        return Some(Step::ReleaseVip(vip.clone()));
+    }
+    if !memory.unit.is_empty() && memory.unit != target.unit {
+        let gone = seen.old_unit.as_ref().is_none_or(UnitState::is_gone);
+        return Some(if gone { Step::Uninstall(memory.unit.clone()) } else { Step::Stop(memory.unit.clone()) });
+    }
+    // The unit was ours, and is now one that others installed under the same name: ours must make room.
+    if !memory.content.is_empty() && content.is_none() && !target.absent && target.run == Wish::Yes {
+        return Some(if seen.unit.is_gone() { Step::Uninstall(memory.unit.clone()) } else { Step::Stop(memory.unit.clone()) });
+    }
+    None
+}
+
+fn withdraw(target: &Target, memory: &Memory, seen: &Seen) -> Step {
+    let address = target.vip.as_ref().filter(|_| seen.vip_present).map(|(vip, ..)| vip.clone());
+    // A lost tenure: the address goes first, whatever the unit does (rule F3). In good order the unit ends its requests first.
+    if target.run == Wish::Fence
+        && let Some(vip) = &address
+    {
+        return Step::ReleaseVip(vip.clone());
+    }
+    if !seen.unit.is_gone() {
+        return Step::Stop(target.unit.clone());
+    }
+    if let Some(vip) = address {
+        return Step::ReleaseVip(vip);
+    }
+    if target.absent {
+        return if memory.content.is_empty() { Step::Forget } else { Step::Uninstall(target.unit.clone()) };
+    }
+    write_role(target, memory).unwrap_or(Step::Settled)
+}
+
+fn keep(target: &Target, memory: &Memory, seen: &Seen) -> Step {
+    // Nothing is begun; an address that is there is refreshed, for it would run out.
+    match &target.vip {
+        Some((vip, Wish::Keep, _)) if seen.vip_present && memory.vip.is_none() => Step::HoldVip(vip.clone()),
+        _ => Step::Settled,
+    }
+}
+
+fn run(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> Step {
+    if let Some(text) = content
+        && (memory.content != text || memory.unit != target.unit)
+    {
+        return Step::Install(text.to_owned());
+    }
+    if let Some(step) = write_role(target, memory) {
+        return step;
+    }
+    if let Some(step) = release_vip(target, seen) {
+        return step;
+    }
+    if !target.vip_after_unit
+        && let Some(step) = hold_vip(target, memory, seen)
+    {
+        return step;
+    }
+    if memory.partitions != target.partitions
+        && let Some(file) = &target.partitions
+    {
+        return Step::WritePartitions(file.clone());
+    }
+    if seen.unit.is_running() {
+        if !seen.backing_off {
+            if content.is_some_and(|text| memory.started_with != text) {
+                return Step::Restart;
+            }
+            if target.partitions.is_some() && memory.confirmed != target.partitions {
+                return if seen.unit.can_reload { Step::Reload } else { Step::Restart };
+            }
+        }
+        if target.vip_after_unit
+            && let Some(step) = hold_vip(target, memory, seen)
+        {
+            return step;
+        }
+        return Step::Settled;
+    }
+    let on_its_way = seen.unit.active_state == ActiveState::Activating || seen.unit.job_pending;
+    if on_its_way || seen.backing_off { Step::Settled } else { Step::Start }
+}
+
+fn write_role(target: &Target, memory: &Memory) -> Option<Step> {
+    let role = target.role.as_ref()?;
+    (memory.role.as_ref() != Some(role)).then(|| Step::WriteRole(role.clone()))
+}
+
+fn release_vip(target: &Target, seen: &Seen) -> Option<Step> {
+    match &target.vip {
+        Some((vip, Wish::No | Wish::Fence, _)) if seen.vip_present => Some(Step::ReleaseVip(vip.clone())),
+        _ => None,
+    }
+}
+
+fn hold_vip(target: &Target, memory: &Memory, seen: &Seen) -> Option<Step> {
+    let (vip, wish, _) = target.vip.as_ref()?;
+    let missing = !seen.vip_present || memory.vip.as_ref() != Some(vip);
+    let begin = *wish == Wish::Yes && missing && !seen.backing_off;
+    let adopt = *wish == Wish::Keep && seen.vip_present && memory.vip.is_none();
+    (begin || adopt).then(|| Step::HoldVip(vip.clone()))
+}

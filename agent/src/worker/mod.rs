@@ -1,0 +1,491 @@
+//! The worker of one App: the only owner of its unit, VIP, role file and partition file on this node.
+//!
+//! Flow: look, report, decide one step, do it, look again; when nothing is to be done, wait for a change of what is desired, of the unit
+//! or of an address, or for the time to refresh the VIP. All decisions are in [`decide`] and [`target`], which are pure.
+//!
+//! Guarantees: a step is begun only on the newest desired state; a start is dropped as soon as it is not wanted any more; what is reported
+//! was seen after the desired state it names ([`AppObserved::seen`]) was taken.
+//!
+//! Assumptions: steps are idempotent, so an agent that is killed between two of them goes on where it was.
+
+pub mod decide;
+mod memory;
+pub mod observe;
+pub mod target;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster_schemas::node::AppObserved;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::drivers::{ActiveState, Held, UnitError, Units, Vips, unit_text};
+use crate::worker::decide::{Memory, Seen, Step};
+use crate::worker::target::{Desired, Target, Wish, give_up, target};
+
+/// How long a VIP stays without being refreshed.
+const VIP_VALID: Duration = Duration::from_secs(3);
+/// How often a VIP is refreshed.
+const VIP_REFRESH: Duration = Duration::from_secs(1);
+/// Longest start, restart or reload; a unit's own time-outs are shorter as a rule.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest stop before it is complained about and tried again.
+const STOP_TIMEOUT: Duration = Duration::from_secs(100);
+/// Without any sign of change, everything is looked at this often.
+const RESYNC: Duration = Duration::from_secs(15);
+/// First and longest pause after a failed step; it doubles in between.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Lines of the unit's log that go with the report of a failure.
+const LOG_LINES: u32 = 10;
+
+/// What a worker tells the manager.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The App.
+    pub app: String,
+    /// What is seen; none when nothing is left of the App.
+    pub observed: Option<AppObserved>,
+}
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct Parts<U, V> {
+    /// The App.
+    pub app: String,
+    /// This node.
+    pub node: String,
+    /// Folder of the App's files.
+    pub folder: PathBuf,
+    /// Service manager.
+    pub units: Arc<U>,
+    /// Addresses.
+    pub vips: Arc<V>,
+    /// Where reports go; bounded.
+    pub reports: mpsc::Sender<Report>,
+}
+
+/// The worker.
+#[derive(Debug)]
+pub struct Worker<U, V> {
+    parts: Parts<U, V>,
+    desired: watch::Receiver<Desired>,
+    memory: Memory,
+    trouble: String,
+    failures: u32,
+    retry_at: Option<Instant>,
+    saw_failed: bool,
+    reported: Option<AppObserved>,
+    refreshed: Instant,
+}
+
+impl<U: Units, V: Vips> Worker<U, V> {
+    /// Takes up what an earlier agent of this boot left.
+    #[must_use]
+    pub fn new(parts: Parts<U, V>, desired: watch::Receiver<Desired>) -> Self {
+        let memory = memory::load(&parts.folder);
+        Self {
+            parts,
+            desired,
+            memory,
+            trouble: String::new(),
+            failures: 0,
+            retry_at: None,
+            saw_failed: false,
+            reported: None,
+            refreshed: Instant::now(),
+        }
+    }
+
+    /// Works until the manager lets go of it.
+    pub async fn run(mut self) {
+        let mut vip_changes = self.parts.vips.changes();
+        let mut unit_of_changes = String::new();
+        let mut unit_changes = None;
+        loop {
+            let desired = self.desired.borrow_and_update().clone();
+            self.note_lost_tenures(&desired);
+            let target = target(&self.parts.app, &self.parts.node, &desired, self.memory.gave_up, self.memory.partitions.as_ref());
+            if target.unit != unit_of_changes {
+                unit_of_changes.clone_from(&target.unit);
+                unit_changes = Some(self.parts.units.changes(&target.unit));
+            }
+            // Marked before looking, so that a change during the look is seen as one.
+            vip_changes.mark_unchanged();
+            if let Some(changes) = &mut unit_changes {
+                changes.mark_unchanged();
+            }
+            let step = match self.look(&target).await {
+                Ok(seen) => {
+                    self.note_failed_unit(&target, &seen).await;
+                    let text = self.unit_content(&desired);
+                    let content = match &text {
+                        Ok(content) => content.as_deref(),
+                        Err(trouble) => {
+                            self.trouble.clone_from(trouble);
+                            None
+                        }
+                    };
+                    self.report(&desired, &target, &seen).await;
+                    // Without a text there is nothing to run, but what runs can still be withdrawn.
+                    if text.is_err() && target.run == Wish::Yes { Step::Settled } else { decide::next(&target, content, &self.memory, &seen) }
+                }
+                Err(error) => {
+                    self.failed("look at its unit and address", &error).await;
+                    Step::Settled
+                }
+            };
+            match step {
+                Step::Settled => {
+                    let unit_changed = async {
+                        let alive = match &mut unit_changes {
+                            Some(changes) => changes.changed().await.is_ok(),
+                            None => false,
+                        };
+                        // A driver that ended tells nothing any more; the other branches go on.
+                        if !alive {
+                            std::future::pending::<()>().await;
+                        }
+                    };
+                    let refresh_at = self.next_refresh(&target);
+                    let retry_at = self.retry_at;
+                    tokio::select! {
+                        changed = self.desired.changed() => if changed.is_err() { return },
+                        () = unit_changed => {}
+                        Ok(()) = vip_changes.changed() => {}
+                        () = sleep_until(refresh_at) => self.refresh_vip(&target).await,
+                        () = sleep_until(retry_at) => self.retry_at = None,
+                        () = tokio::time::sleep(RESYNC) => {}
+                    }
+                }
+                Step::Forget => {
+                    self.forget().await;
+                    if self.desired.changed().await.is_err() {
+                        return;
+                    }
+                }
+                step => {
+                    if !self.perform(step, &target, &desired).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_lost_tenures(&mut self, desired: &Desired) {
+        let now = give_up(desired, self.memory.gave_up);
+        if now != self.memory.gave_up {
+            warn!(app = self.parts.app, epoch = now.app.max(now.vip).max(now.ring), "no majority is heard, exclusive things are given up");
+            self.memory.gave_up = now;
+            self.save();
+        }
+        if self.memory.uid != desired.entry.uid && !desired.entry.uid.is_empty() {
+            // Another App of the same name: its epochs begin anew.
+            self.memory.uid.clone_from(&desired.entry.uid);
+            self.memory.gave_up = give_up(desired, target::GaveUp::default());
+            self.save();
+        }
+    }
+
+    async fn look(&self, target: &Target) -> Result<Seen, String> {
+        let chain = |e: UnitError| cluster_telemetry::chain(&e);
+        let units = &self.parts.units;
+        let unit = units.observe(&target.unit).await.map_err(chain)?;
+        let old_unit = if !self.memory.unit.is_empty() && self.memory.unit != target.unit {
+            Some(units.observe(&self.memory.unit).await.map_err(chain)?)
+        } else {
+            None
+        };
+        let vip_present = match &target.vip {
+            Some((vip, ..)) => self.parts.vips.present(vip).await.map_err(|e| cluster_telemetry::chain(&e))?,
+            None => false,
+        };
+        Ok(Seen { old_unit, unit, vip_present, backing_off: self.retry_at.is_some() })
+    }
+
+    /// A unit that failed by itself is a failure like one of ours: it waits before it is started again.
+    async fn note_failed_unit(&mut self, target: &Target, seen: &Seen) {
+        let failed = seen.unit.active_state == ActiveState::Failed;
+        if failed && !self.saw_failed && target.run == Wish::Yes && self.retry_at.is_none() {
+            let what = format!("result {}, exit status {}", seen.unit.result, seen.unit.exit_status);
+            self.failed(&format!("keep unit {} running", target.unit), &what).await;
+        }
+        self.saw_failed = failed;
+        if seen.unit.is_running() && self.retry_at.is_none() && (target.vip.is_none() || seen.vip_present || !target.run.may_stay()) {
+            self.trouble.clear();
+            self.failures = 0;
+        }
+    }
+
+    /// The unit's text where the agent writes it.
+    fn unit_content(&self, desired: &Desired) -> Result<Option<String>, String> {
+        let run = &desired.entry.run;
+        if let Some(exec) = &run.exec {
+            let folder = self.parts.folder.to_string_lossy();
+            let values = unit_text::Values {
+                node: &self.parts.node,
+                node_address: desired.node_address.as_deref(),
+                database_path: run.database.as_ref().map(|d| d.path.as_str()),
+                app_runtime_dir: &folder,
+            };
+            return unit_text::exec_unit(&self.parts.app, exec, &values).map(Some).map_err(|e| cluster_telemetry::chain(&e));
+        }
+        Ok(run.unit.as_ref().and_then(|u| u.content.as_ref()).map(|text| unit_text::owned(&self.parts.app, text)))
+    }
+
+    async fn report(&mut self, desired: &Desired, target: &Target, seen: &Seen) {
+        let observed = observe::observed(desired, target, &self.memory, seen, &self.trouble);
+        if self.reported.as_ref() != Some(&observed) {
+            self.reported = Some(observed.clone());
+            let report = Report { app: self.parts.app.clone(), observed: Some(observed) };
+            // The manager is gone only when the agent ends.
+            let _told = self.parts.reports.send(report).await;
+        }
+    }
+
+    /// Does one step. False when the manager is gone.
+    async fn perform(&mut self, step: Step, target: &Target, desired: &Desired) -> bool {
+        let app = self.parts.app.clone();
+        let epoch = desired.entry.epoch;
+        match step {
+            Step::Stop(unit) => {
+                info!(app, epoch, unit, "stopping the unit");
+                let units = Arc::clone(&self.parts.units);
+                let stopped = units.stop(&unit, STOP_TIMEOUT).await;
+                if stopped.is_ok() {
+                    self.memory.started_with.clear();
+                    self.memory.confirmed = None;
+                    self.save();
+                }
+                self.outcome(&format!("stop unit {unit}"), stopped, target).await;
+            }
+            Step::Uninstall(unit) => {
+                let removed = self.parts.units.uninstall(&unit).await;
+                if removed.is_ok() {
+                    self.memory.unit.clear();
+                    self.memory.content.clear();
+                    self.save();
+                }
+                self.outcome(&format!("remove unit {unit}"), removed, target).await;
+            }
+            Step::Install(text) => {
+                let installed = self.parts.units.install(&target.unit, &text).await;
+                if let Ok(what) = &installed {
+                    info!(app, unit = target.unit, ?what, "unit written");
+                    self.memory.unit.clone_from(&target.unit);
+                    self.memory.content = text;
+                    self.save();
+                }
+                self.outcome(&format!("write unit {}", target.unit), installed.map(|_| ()), target).await;
+            }
+            Step::ReleaseVip(vip) => {
+                info!(app, epoch, vip = vip.address, interface = vip.interface, "removing the address");
+                match self.parts.vips.release(&vip).await {
+                    Ok(()) => {
+                        self.memory.vip = None;
+                        self.save();
+                    }
+                    Err(error) => self.failed(&format!("remove address {}", vip.address), &cluster_telemetry::chain(&error)).await,
+                }
+            }
+            Step::HoldVip(vip) => {
+                self.memory.vip = Some(vip);
+                self.save();
+                self.refresh_vip(target).await;
+            }
+            Step::WriteRole(role) => {
+                let written = memory::write_role(&self.parts.folder, &role);
+                if written.is_ok() {
+                    info!(app, role = role.role.as_str(), epoch = role.epoch, "role written");
+                    self.memory.role = Some(role);
+                    self.save();
+                }
+                self.file_outcome("write the role file", written).await;
+            }
+            Step::WritePartitions(file) => {
+                let written = memory::write_partitions(&self.parts.folder, &file);
+                if written.is_ok() {
+                    info!(app, version = file.version, partitions = file.owned().len(), "partitions written");
+                    // What the process was told before stays in `confirmed` until it is told anew.
+                    self.memory.partitions = Some(file);
+                    self.save();
+                }
+                self.file_outcome("write the partition file", written).await;
+            }
+            Step::Start | Step::Restart | Step::Reload => return self.start(&step, target, desired).await,
+            Step::Forget | Step::Settled => {}
+        }
+        true
+    }
+
+    /// Starts, restarts or reloads, as long as that is wanted; the VIP is refreshed meanwhile. False when the manager is gone.
+    async fn start(&mut self, step: &Step, target: &Target, desired: &Desired) -> bool {
+        let unit = target.unit.clone();
+        info!(app = self.parts.app, epoch = desired.entry.epoch, unit, ?step, "telling the service manager");
+        self.memory.unit.clone_from(&unit);
+        self.save();
+        let (units, action) = (Arc::clone(&self.parts.units), step.clone());
+        let (named, told) = (unit.clone(), self.memory.partitions.clone());
+        let mut under_way = Box::pin(async move {
+            match action {
+                Step::Reload => units.reload(&named, START_TIMEOUT).await,
+                Step::Restart => units.restart(&named, START_TIMEOUT).await,
+                _ => units.start(&named, START_TIMEOUT).await,
+            }
+        });
+        let result = loop {
+            let refresh_at = self.next_refresh(target);
+            tokio::select! {
+                result = &mut under_way => break result,
+                () = sleep_until(refresh_at) => self.refresh_vip(target).await,
+                changed = self.desired.changed() => {
+                    if changed.is_err() {
+                        return false;
+                    }
+                    let newest = self.desired.borrow().clone();
+                    let gave_up = give_up(&newest, self.memory.gave_up);
+                    let wanted = target::target(&self.parts.app, &self.parts.node, &newest, gave_up, self.memory.partitions.as_ref());
+                    if wanted.run != Wish::Yes || wanted.unit != unit {
+                        // The stop that follows takes the place of the job under way.
+                        self.desired.mark_changed();
+                        return true;
+                    }
+                }
+            }
+        };
+        match &result {
+            Ok(()) => {
+                if *step != Step::Reload {
+                    self.memory.started_with.clone_from(&self.memory.content);
+                }
+                self.memory.confirmed = told;
+                self.save();
+            }
+            Err(UnitError::NotFound { .. }) if !self.memory.content.is_empty() => {
+                // Somebody removed our file: it is written again.
+                self.memory.content.clear();
+                self.save();
+            }
+            // Rule R2: a process that does not take its new partitions is not trusted with a guess; it is stopped and starts with them.
+            Err(_) if *step == Step::Reload => {
+                warn!(app = self.parts.app, unit, "the reload failed, the unit is stopped and started instead");
+                let stopped = self.parts.units.stop(&unit, STOP_TIMEOUT).await;
+                if stopped.is_ok() {
+                    self.memory.confirmed = None;
+                    self.memory.started_with.clear();
+                    self.save();
+                    return true;
+                }
+            }
+            Err(_) => {}
+        }
+        let what = match step {
+            Step::Reload => "reload",
+            Step::Restart => "restart",
+            _ => "start",
+        };
+        self.outcome(&format!("{what} unit {unit}"), result, target).await;
+        true
+    }
+
+    fn next_refresh(&self, target: &Target) -> Option<Instant> {
+        let (vip, wish, _) = target.vip.as_ref()?;
+        (wish.may_stay() && self.memory.vip.as_ref() == Some(vip)).then(|| self.refreshed + VIP_REFRESH)
+    }
+
+    /// Puts the VIP there or refreshes it, if that is (still) wanted.
+    async fn refresh_vip(&mut self, target: &Target) {
+        self.refreshed = Instant::now();
+        let Some((vip, wish, epoch)) = &target.vip else { return };
+        if !wish.may_stay() {
+            return;
+        }
+        match self.parts.vips.hold(vip, VIP_VALID).await {
+            Ok(Held::Refreshed) => {}
+            Ok(Held::Fresh) => {
+                info!(app = self.parts.app, vip = vip.address, interface = vip.interface, epoch, "address is here");
+                if let Err(error) = self.parts.vips.announce(vip).await {
+                    warn!(app = self.parts.app, vip = vip.address, "cannot announce the address: {}", cluster_telemetry::chain(&error));
+                }
+            }
+            Err(error) => {
+                let what = format!("hold address {} on {}", vip.address, vip.interface);
+                self.failed(&what, &cluster_telemetry::chain(&error)).await;
+            }
+        }
+    }
+
+    async fn outcome(&mut self, what: &str, result: Result<(), UnitError>, target: &Target) {
+        let Err(error) = result else { return };
+        let mut text = cluster_telemetry::chain(&error);
+        if matches!(error, UnitError::JobFailed { .. } | UnitError::JobTimeout { .. }) {
+            text = with_log(text, self.parts.units.log_tail(&target.unit, LOG_LINES).await);
+        }
+        self.failed_plain(what, &text);
+    }
+
+    async fn file_outcome(&mut self, what: &str, result: std::io::Result<()>) {
+        if let Err(error) = result {
+            self.failed(what, &error.to_string()).await;
+        }
+    }
+
+    async fn failed(&mut self, what: &str, why: &str) {
+        let log = if what.starts_with("keep unit") {
+            let unit = self.memory.unit.clone();
+            self.parts.units.log_tail(&unit, LOG_LINES).await
+        } else {
+            Vec::new()
+        };
+        self.failed_plain(what, &with_log(why.to_owned(), log));
+    }
+
+    fn failed_plain(&mut self, what: &str, why: &str) {
+        let pause = BACKOFF.0.saturating_mul(1 << self.failures.min(5)).min(BACKOFF.1);
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(Instant::now() + pause);
+        let text = format!("cannot {what}: {why}");
+        if self.trouble != text {
+            warn!(app = self.parts.app, retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), "{text}");
+            self.trouble = text;
+        }
+    }
+
+    async fn forget(&mut self) {
+        if let Err(error) = memory::remove(&self.parts.folder) {
+            self.failed("remove the App's folder", &error.to_string()).await;
+            return;
+        }
+        info!(app = self.parts.app, "nothing of the App is left here");
+        self.memory = Memory::default();
+        self.reported = None;
+        let _told = self.parts.reports.send(Report { app: self.parts.app.clone(), observed: None }).await;
+    }
+
+    fn save(&mut self) {
+        if let Err(error) = memory::save(&self.parts.folder, &self.memory) {
+            // What is remembered only spares work and finds leftovers; the tenures given up are also in memory of this process.
+            self.failed_plain("remember what was done", &error.to_string());
+        }
+    }
+}
+
+fn with_log(mut text: String, log: Vec<String>) -> String {
+    for line in log {
+        text.push('\n');
+        text.push_str(&line);
+    }
+    text
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,85 @@
+//! From what is seen to what is reported: pure.
+
+use cluster_schemas::PartitionSet;
+use cluster_schemas::app::Mode;
+use cluster_schemas::assignment::Role;
+use cluster_schemas::node::{AppObserved, InstanceState, RingObserved, UnitObserved, VipObserved};
+
+use super::decide::{Memory, Seen};
+use super::target::{Desired, PartitionsFile, Target, Wish};
+use crate::drivers::{ActiveState, UnitState};
+
+/// The report on one App.
+#[must_use]
+pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen, trouble: &str) -> AppObserved {
+    let entry = &desired.entry;
+    let old_gone = seen.old_unit.as_ref().is_none_or(UnitState::is_gone);
+    let gone = seen.unit.is_gone() && old_gone;
+    // An address that we may have put there counts until it is seen to be gone.
+    let vip_here = seen.vip_present || memory.vip.as_ref().is_some_and(|m| target.vip.as_ref().is_none_or(|(v, ..)| v != m));
+    let state = state(target, seen, gone, trouble);
+    let wants_vip = target.vip.as_ref().is_some_and(|(_, wish, _)| wish.may_stay());
+    let healthy = target.run.may_stay() && seen.unit.is_running() && (!wants_vip || seen.vip_present);
+    let singleton = entry.mode == Mode::Singleton;
+    AppObserved {
+        uid: entry.uid.clone(),
+        generation: entry.generation,
+        seen: desired.generation,
+        role: entry.role,
+        state,
+        healthy,
+        holds: singleton && (!gone || vip_here),
+        epoch: if singleton { entry.epoch } else { 0 },
+        gave_up: memory.gave_up.app,
+        vip: entry.vip.as_ref().map(|vip| VipObserved {
+            address: vip.address.clone(),
+            present: vip_here,
+            epoch: vip.epoch,
+            gave_up: if singleton { memory.gave_up.app } else { memory.gave_up.vip },
+        }),
+        ring: (entry.mode == Mode::Ring).then(|| ring(target, memory, seen, gone)),
+        unit: Some(UnitObserved {
+            name: target.unit.clone(),
+            active_state: seen.unit.active_state.as_str().to_owned(),
+            sub_state: seen.unit.sub_state.clone(),
+            result: seen.unit.result.clone(),
+            main_pid: seen.unit.main_pid,
+            restarts: seen.unit.restarts,
+        }),
+        message: trouble.to_owned(),
+    }
+}
+
+fn state(target: &Target, seen: &Seen, gone: bool, trouble: &str) -> InstanceState {
+    if !target.run.may_stay() {
+        return if gone { InstanceState::Stopped } else { InstanceState::Stopping };
+    }
+    match seen.unit.active_state {
+        ActiveState::Active | ActiveState::Reloading => InstanceState::Running,
+        ActiveState::Failed => InstanceState::Failed,
+        ActiveState::Deactivating => InstanceState::Stopping,
+        ActiveState::Inactive | ActiveState::Maintenance if !trouble.is_empty() => InstanceState::Failed,
+        ActiveState::Inactive | ActiveState::Maintenance if target.run == Wish::Keep => InstanceState::Pending,
+        ActiveState::Inactive | ActiveState::Maintenance | ActiveState::Activating => InstanceState::Starting,
+    }
+}
+
+/// Held is what the process may own: what the file says, for it reads it whenever it starts, and what it was told before.
+fn ring(target: &Target, memory: &Memory, seen: &Seen, gone: bool) -> RingObserved {
+    let owned = |file: &Option<PartitionsFile>| file.as_ref().map(PartitionsFile::owned).unwrap_or_default();
+    let (file, told) = (owned(&memory.partitions), owned(&memory.confirmed));
+    let will_not_start = target.partitions.is_none();
+    let held = match (gone, will_not_start) {
+        (true, true) => PartitionSet::new(),
+        (true, false) => file.clone(),
+        (false, _) => file.union(&told),
+    };
+    let confirmed = if seen.unit.is_running() { file.intersection(&told) } else { PartitionSet::new() };
+    RingObserved { held, confirmed, gave_up: memory.gave_up.ring }
+}
+
+/// Whether the role is one that this report says is being served: for the record of who became active.
+#[must_use]
+pub fn is_active(observed: &AppObserved) -> bool {
+    observed.role == Role::Active && observed.state == InstanceState::Running && observed.healthy
+}
