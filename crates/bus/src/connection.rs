@@ -6,6 +6,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::kv;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::PAYLOAD_MAX;
@@ -55,6 +56,8 @@ pub enum ConnectError {
 pub struct Bus {
     pub(crate) client: async_nats::Client,
     pub(crate) jetstream: jetstream::Context,
+    /// Rises with every connection made.
+    pub(crate) connected: watch::Sender<u64>,
     names: Names,
     replicas: usize,
 }
@@ -76,6 +79,8 @@ impl Bus {
             .map(|url| url.parse().map_err(|_| ConnectError::Url { url: url.clone() }))
             .collect::<Result<Vec<async_nats::ServerAddr>, _>>()?;
         let who_logged = who.to_owned();
+        let connected = watch::Sender::new(0_u64);
+        let connections = connected.clone();
         let client = async_nats::ConnectOptions::new()
             .name(who)
             .retry_on_initial_connect()
@@ -90,6 +95,9 @@ impl Bus {
             .client_capacity(SEND_CAPACITY)
             .event_callback(move |event| {
                 let who = who_logged.clone();
+                if event == async_nats::Event::Connected {
+                    connections.send_modify(|n| *n += 1);
+                }
                 async move {
                     match event {
                         async_nats::Event::Connected => info!(connection = who, "connected to NATS"),
@@ -103,7 +111,7 @@ impl Bus {
             .map_err(|source| ConnectError::Client { servers: config.servers.join(", "), source })?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(JETSTREAM_TIMEOUT);
-        Ok(Self { client, jetstream, names, replicas: config.replicas.max(1) })
+        Ok(Self { client, jetstream, connected, names, replicas: config.replicas.max(1) })
     }
 
     /// The names of this cluster.
@@ -179,6 +187,6 @@ impl Bus {
             .get_key_value(&name)
             .await
             .map_err(|error| KvError::Unavailable { key: name.clone(), why: error.to_string() })?;
-        Ok(Kv::new(store, self.jetstream.clone(), name))
+        Ok(Kv::new(store, self.clone(), name))
     }
 }

@@ -11,11 +11,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::PAYLOAD_MAX;
+use crate::connection::Bus;
 use crate::names::LEADER_KEY;
 use crate::watch::Watch;
 
 /// Header that says what a KV message does; absent means put.
-const KV_OPERATION: &str = "KV-Operation";
+pub(crate) const KV_OPERATION: &str = "KV-Operation";
 /// Longest wait for the acknowledgement of one write.
 const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -81,14 +82,14 @@ pub struct LeaderRecord {
 #[derive(Debug, Clone)]
 pub struct Kv<T> {
     store: Store,
-    jetstream: async_nats::jetstream::Context,
+    bus: Bus,
     bucket: String,
     value: PhantomData<fn() -> T>,
 }
 
 impl<T: Serialize + DeserializeOwned> Kv<T> {
-    pub(crate) const fn new(store: Store, jetstream: async_nats::jetstream::Context, bucket: String) -> Self {
-        Self { store, jetstream, bucket, value: PhantomData }
+    pub(crate) const fn new(store: Store, bus: Bus, bucket: String) -> Self {
+        Self { store, bus, bucket, value: PhantomData }
     }
 
     /// Reads a key from the stream's leader; `None` where it does not exist (any more).
@@ -169,7 +170,7 @@ impl<T: Serialize + DeserializeOwned> Kv<T> {
     where
         T: Send + 'static,
     {
-        Watch::start(self.store.clone(), filter.to_owned())
+        Watch::start(self.store.clone(), filter.to_owned(), self.bus.client.clone(), self.bus.connected.subscribe())
     }
 
     /// Revision of the marker that a deletion left, if that is the key's last message.
@@ -200,7 +201,7 @@ impl<T: Serialize + DeserializeOwned> Kv<T> {
 
     async fn publish(&self, key: &str, headers: HeaderMap, payload: Vec<u8>) -> Result<u64, KvError> {
         let unavailable = |why: String| KvError::Unavailable { key: key.to_owned(), why };
-        let ack = async { self.jetstream.publish_with_headers(self.subject(key), headers, payload.into()).await?.await };
+        let ack = async { self.bus.jetstream.publish_with_headers(self.subject(key), headers, payload.into()).await?.await };
         match tokio::time::timeout(ACK_TIMEOUT, ack).await {
             Ok(Ok(ack)) => Ok(ack.sequence),
             Ok(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => Err(KvError::Conflict { key: key.to_owned() }),

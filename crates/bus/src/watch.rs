@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use async_nats::jetstream::kv::{Operation, Store};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
+use async_nats::jetstream::kv::Store;
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use crate::kv::{Revised, decode};
+use crate::kv::{KV_OPERATION, Revised, decode};
 
 /// Changes that may wait for the reader; then the watch itself waits, and NATS buffers.
 const CHANGES_WAITING: usize = 256;
@@ -18,8 +19,13 @@ const CHANGES_WAITING: usize = 256;
 const RELIST_DELAY: Duration = Duration::from_millis(250);
 /// Longest a listing may take before it begins anew.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Wait between two lines of complaint in the log.
+/// One line of complaint in the log for this many failures.
 const COMPLAIN_EVERY: u32 = 20;
+/// The server says this often that a watch lives; one that says nothing for twice as long is begun anew. async-nats' own KV watch
+/// takes 10 s to notice that the server with its consumer died.
+const IDLE_HEARTBEAT: Duration = Duration::from_secs(1);
+/// The server forgets a consumer that nobody listens to after this long.
+const CONSUMER_KEPT: Duration = Duration::from_secs(10);
 
 /// What a [`Watch`] delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,10 +68,10 @@ impl<T> Drop for Watch<T> {
 }
 
 impl<T: DeserializeOwned + Send + 'static> Watch<T> {
-    pub(crate) fn start(store: Store, filter: String) -> Self {
+    pub(crate) fn start(store: Store, filter: String, client: async_nats::Client, connected: watch::Receiver<u64>) -> Self {
         let (sender, changes) = mpsc::channel(CHANGES_WAITING);
         let (relist, relists) = mpsc::channel(1);
-        let task = tokio::spawn(follow(store, filter, sender, relists));
+        let task = tokio::spawn(follow(Source { store, filter, client, connected }, sender, relists));
         Self { changes, relist, task }
     }
 
@@ -81,16 +87,25 @@ impl<T: DeserializeOwned + Send + 'static> Watch<T> {
     }
 }
 
-async fn follow<T: DeserializeOwned>(store: Store, filter: String, sender: mpsc::Sender<Change<T>>, mut relists: mpsc::Receiver<()>) {
+/// What a watch reads from.
+struct Source {
+    store: Store,
+    filter: String,
+    client: async_nats::Client,
+    /// Rises whenever the connection is made anew: what was delivered meanwhile is lost.
+    connected: watch::Receiver<u64>,
+}
+
+async fn follow<T: DeserializeOwned>(mut source: Source, sender: mpsc::Sender<Change<T>>, mut relists: mpsc::Receiver<()>) {
     let mut failures = 0_u32;
     loop {
-        match list_and_follow(&store, &filter, &sender, &mut relists).await {
+        match list_and_follow(&mut source, &sender, &mut relists).await {
             Ended::ReaderGone => return,
             Ended::Relist => failures = 0,
             Ended::Trouble(why) => {
                 failures += 1;
                 if failures % COMPLAIN_EVERY == 1 {
-                    warn!(bucket = store.name, filter, failures, "watch interrupted, listing again: {why}");
+                    warn!(bucket = source.store.name, filter = source.filter, failures, "watch interrupted, listing again: {why}");
                 }
                 tokio::time::sleep(RELIST_DELAY).await;
             }
@@ -105,30 +120,23 @@ enum Ended {
 }
 
 async fn list_and_follow<T: DeserializeOwned>(
-    store: &Store,
-    filter: &str,
+    source: &mut Source,
     sender: &mpsc::Sender<Change<T>>,
     relists: &mut mpsc::Receiver<()>,
 ) -> Ended {
-    let mut watch = match tokio::time::timeout(LIST_TIMEOUT, store.watch_with_history(filter)).await {
-        Ok(Ok(watch)) => watch,
-        Ok(Err(error)) => return Ended::Trouble(error.to_string()),
-        Err(_) => return Ended::Trouble("no answer to the request for a consumer".to_owned()),
-    };
+    source.connected.mark_unchanged();
     let mut listed = BTreeMap::new();
+    let mut expected = 1;
     let listing = async {
-        // A bucket without a matching key delivers nothing at all, and only the consumer knows that nothing is pending.
-        if pending(store, filter).await? == 0 {
-            return Ok(());
+        let mut messages = consume(source).await?;
+        // A bucket without a matching key delivers nothing at all, and only the stream knows that nothing is there. Asked after the
+        // consumer was made, so that a key that comes in between is delivered.
+        if matching(&source.store, &source.filter).await? == 0 {
+            return Ok(messages);
         }
         loop {
-            let entry = match watch.next().await {
-                Some(Ok(entry)) => entry,
-                Some(Err(error)) => return Err(error.to_string()),
-                None => return Err("the watch ended".to_owned()),
-            };
-            let last = entry.delta == 0;
-            match change_of::<T>(&entry) {
+            let delivered = next_delivery::<T>(&mut messages, &source.store, &mut expected).await?;
+            match delivered.change {
                 Change::Put { key, entry } => {
                     listed.insert(key, entry);
                 }
@@ -136,42 +144,96 @@ async fn list_and_follow<T: DeserializeOwned>(
                     listed.remove(&key);
                 }
                 unreadable => {
-                    listed.remove(&entry.key);
                     let _gone = sender.send(unreadable).await;
                 }
             }
-            if last {
-                return Ok(());
+            if delivered.pending == 0 {
+                return Ok(messages);
             }
         }
     };
-    match tokio::time::timeout(LIST_TIMEOUT, listing).await {
-        Ok(Ok(())) => {}
+    let mut messages = match tokio::time::timeout(LIST_TIMEOUT, listing).await {
+        Ok(Ok(messages)) => messages,
         Ok(Err(why)) => return Ended::Trouble(why),
         Err(_) => return Ended::Trouble("the listing did not come to its end".to_owned()),
-    }
-    debug!(bucket = store.name, filter, keys = listed.len(), "listed");
+    };
+    debug!(bucket = source.store.name, filter = source.filter, keys = listed.len(), "listed");
     if sender.send(Change::Listed(listed)).await.is_err() {
         return Ended::ReaderGone;
     }
     loop {
         tokio::select! {
             asked = relists.recv() => return if asked.is_some() { Ended::Relist } else { Ended::ReaderGone },
-            next = watch.next() => match next {
-                Some(Ok(entry)) => {
-                    if sender.send(change_of(&entry)).await.is_err() {
+            again = source.connected.changed() => {
+                return if again.is_ok() { Ended::Relist } else { Ended::Trouble("the connection was given up".to_owned()) };
+            }
+            next = next_delivery(&mut messages, &source.store, &mut expected) => match next {
+                Ok(delivered) => {
+                    if sender.send(delivered.change).await.is_err() {
                         return Ended::ReaderGone;
                     }
                 }
-                Some(Err(error)) => return Ended::Trouble(error.to_string()),
-                None => return Ended::Trouble("the watch ended".to_owned()),
+                Err(why) => return Ended::Trouble(why),
             },
         }
     }
 }
 
-/// How many keys match now. Asked after the consumer was made, so that a key it misses is delivered by the consumer.
-async fn pending(store: &Store, filter: &str) -> Result<usize, String> {
+/// A consumer of the last value of each matching key, and of all that follow. In memory and without acknowledgements: it writes nothing.
+async fn consume(source: &Source) -> Result<push::Messages, String> {
+    let config = push::Config {
+        deliver_subject: source.client.new_inbox(),
+        description: Some("clusterctl watch".to_owned()),
+        deliver_policy: DeliverPolicy::LastPerSubject,
+        ack_policy: AckPolicy::None,
+        filter_subject: format!("{}{}", source.store.prefix, source.filter),
+        flow_control: true,
+        idle_heartbeat: IDLE_HEARTBEAT,
+        num_replicas: 1,
+        memory_storage: true,
+        inactive_threshold: CONSUMER_KEPT,
+        ..push::Config::default()
+    };
+    let consumer = source.store.stream.create_consumer(config).await.map_err(|e| e.to_string())?;
+    consumer.messages().await.map_err(|e| e.to_string())
+}
+
+struct Delivered<T> {
+    change: Change<T>,
+    pending: u64,
+}
+
+/// The next value. `expected` counts what the consumer sends: a gap means that something was lost on the way.
+async fn next_delivery<T: DeserializeOwned>(
+    messages: &mut push::Messages,
+    store: &Store,
+    expected: &mut u64,
+) -> Result<Delivered<T>, String> {
+    let message = match messages.next().await {
+        Some(Ok(message)) => message,
+        Some(Err(error)) => return Err(error.to_string()),
+        None => return Err("the subscription ended".to_owned()),
+    };
+    let info = message.info().map_err(|e| e.to_string())?;
+    if info.consumer_sequence != *expected {
+        return Err(format!("delivery {} came where {expected} was due", info.consumer_sequence));
+    }
+    *expected += 1;
+    let key = message.subject.strip_prefix(store.prefix.as_str()).unwrap_or(message.subject.as_str()).to_owned();
+    let deleted = message.headers.as_ref().and_then(|h| h.get(KV_OPERATION)).is_some_and(|op| op.as_str() != "PUT");
+    let change = if deleted {
+        Change::Deleted { key }
+    } else {
+        match decode(&key, &message.payload) {
+            Ok(value) => Change::Put { key, entry: Revised { value, revision: info.stream_sequence } },
+            Err(error) => Change::Unreadable { why: format!("{error}: {}", source_of(&error)), key },
+        }
+    };
+    Ok(Delivered { change, pending: info.pending })
+}
+
+/// How many keys match now.
+async fn matching(store: &Store, filter: &str) -> Result<usize, String> {
     let subject = format!("{}{filter}", store.prefix);
     let mut info = store.stream.info_with_subjects(subject).await.map_err(|e| e.to_string())?;
     let mut count = 0;
@@ -180,17 +242,6 @@ async fn pending(store: &Store, filter: &str) -> Result<usize, String> {
         count += 1;
     }
     Ok(count)
-}
-
-fn change_of<T: DeserializeOwned>(entry: &async_nats::jetstream::kv::Entry) -> Change<T> {
-    let key = entry.key.clone();
-    match entry.operation {
-        Operation::Delete | Operation::Purge => Change::Deleted { key },
-        Operation::Put => match decode(&key, &entry.value) {
-            Ok(value) => Change::Put { key, entry: Revised { value, revision: entry.revision } },
-            Err(error) => Change::Unreadable { why: format!("{error}: {}", source_of(&error)), key },
-        },
-    }
 }
 
 fn source_of(error: &dyn std::error::Error) -> String {

@@ -1,0 +1,177 @@
+//! The typed buckets against a real NATS server on loopback.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use cluster_bus::{Bucket, Bus, Change, Kv, KvError, LEADER_KEY, LeaderRecord, Names, NatsConfig};
+use cluster_schemas::{Assignment, Heartbeat, Node};
+
+/// A NATS server of the test's own; it ends with it.
+struct Server {
+    child: Child,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+fn program() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/nats-server-2.15.1/nats-server");
+    assert!(path.exists(), "nats-server is missing: run `make setup` (looked for {})", path.display());
+    path
+}
+
+fn start(port: u16, folder: &Path) -> Child {
+    Command::new(program())
+        .args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"])
+        .arg(folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a started server")
+}
+
+impl Server {
+    fn new() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self { child: start(port, folder.path()), port, folder }
+    }
+
+    fn restart(&mut self) {
+        self.child.kill().expect("a killed server");
+        self.child.wait().expect("an ended server");
+        self.child = start(self.port, self.folder.path());
+    }
+
+    async fn bus(&self) -> Bus {
+        let config = NatsConfig { servers: vec![format!("nats://127.0.0.1:{}", self.port)], replicas: 1 };
+        let bus = Bus::connect(&config, Names::new("t"), "test").await.expect("a usable configuration");
+        bus.create_buckets().await;
+        bus
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn node(name: &str, boot: &str) -> Node {
+    Node {
+        name: name.to_owned(),
+        labels: Default::default(),
+        addresses: Default::default(),
+        boot_id: boot.to_owned(),
+        agent_version: "0".to_owned(),
+        registered_at: None,
+    }
+}
+
+#[tokio::test]
+async fn compare_and_set_refuses_the_second_writer() {
+    let server = Server::new();
+    let kv: Kv<Node> = server.bus().await.open(Bucket::Nodes).await;
+    assert_eq!(kv.get("n1").await.expect("an answer"), None);
+    let first = kv.create("n1", &node("n1", "a")).await.expect("a new key");
+    assert!(matches!(kv.create("n1", &node("n1", "b")).await, Err(KvError::Conflict { .. })));
+    let second = kv.update("n1", &node("n1", "b"), first).await.expect("the right revision");
+    assert!(matches!(kv.update("n1", &node("n1", "c"), first).await, Err(KvError::Conflict { .. })));
+    let read = kv.get("n1").await.expect("an answer").expect("a value");
+    assert_eq!((read.value.boot_id.as_str(), read.revision), ("b", second));
+    assert!(matches!(kv.delete("n1", first).await, Err(KvError::Conflict { .. })));
+    kv.delete("n1", second).await.expect("the right revision");
+    assert_eq!(kv.get("n1").await.expect("an answer"), None);
+    kv.create("n1", &node("n1", "d")).await.expect("a deleted key can be created again");
+}
+
+/// Rule C2: the stream itself refuses the late write of a deposed leader.
+#[tokio::test]
+async fn a_deposed_leaders_late_write_is_refused() {
+    let server = Server::new();
+    let bus = server.bus().await;
+    let records: Kv<LeaderRecord> = bus.open(Bucket::Assignments).await;
+    let assignments: Kv<Assignment> = bus.open(Bucket::Assignments).await;
+    let record = |term| LeaderRecord { incarnation: "i".to_owned(), term, leader: "n1".to_owned(), instance: "x".to_owned() };
+    let old = records.create(LEADER_KEY, &record(1)).await.expect("the first leader");
+    let assignment = Assignment { node: "n1".to_owned(), ..Assignment::default() };
+    assignments.put_as_leader("node.n1", &assignment, old).await.expect("it leads");
+    assignments.put_as_leader("node.n1", &assignment, old).await.expect("its own writes do not depose it");
+    let new = records.update(LEADER_KEY, &record(2), old).await.expect("the second leader");
+    let late = assignments.put_as_leader("node.n1", &Assignment { boot_id: "late".to_owned(), ..assignment.clone() }, old).await;
+    assert!(matches!(late, Err(KvError::Conflict { .. })), "{late:?}");
+    assert_eq!(assignments.get("node.n1").await.expect("an answer").expect("a value").value, assignment);
+    assignments.put_as_leader("node.n1", &assignment, new).await.expect("the new leader writes");
+}
+
+#[tokio::test]
+async fn a_watch_lists_then_follows_and_lists_again_when_asked() {
+    let server = Server::new();
+    let kv: Kv<Node> = server.bus().await.open(Bucket::Nodes).await;
+    let mut watch = kv.watch("*");
+    assert_eq!(watch.next().await, Some(Change::Listed(Default::default())), "an empty bucket is listed too");
+    let revision = kv.create("n1", &node("n1", "a")).await.expect("a new key");
+    let Some(Change::Put { key, entry }) = watch.next().await else { panic!("no change came") };
+    assert_eq!((key.as_str(), entry.revision, entry.value.boot_id.as_str()), ("n1", revision, "a"));
+    kv.delete("n1", revision).await.expect("the right revision");
+    assert_eq!(watch.next().await, Some(Change::Deleted { key: "n1".to_owned() }));
+    kv.create("n2", &node("n2", "b")).await.expect("a new key");
+    assert!(matches!(watch.next().await, Some(Change::Put { .. })));
+    watch.relist();
+    let Some(Change::Listed(all)) = watch.next().await else { panic!("not listed again") };
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["n2"], "the deleted key is not listed");
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_read_does_not_end_the_watch() {
+    let server = Server::new();
+    let bus = server.bus().await;
+    let wrong: Kv<String> = bus.open(Bucket::Nodes).await;
+    let right: Kv<Node> = bus.open(Bucket::Nodes).await;
+    wrong.put("n1", &"not a node".to_owned()).await.expect("a written key");
+    right.put("n2", &node("n2", "b")).await.expect("a written key");
+    let mut watch = right.watch("*");
+    assert!(matches!(watch.next().await, Some(Change::Unreadable { key, .. }) if key == "n1"));
+    let Some(Change::Listed(all)) = watch.next().await else { panic!("not listed") };
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["n2"]);
+    assert!(matches!(right.get("n1").await, Err(KvError::Encoding { .. })));
+}
+
+#[tokio::test]
+async fn a_watch_and_heartbeats_go_on_after_the_server_restarted() {
+    let mut server = Server::new();
+    let bus = server.bus().await;
+    let kv: Kv<Node> = bus.open(Bucket::Nodes).await;
+    let mut watch = kv.watch("*");
+    assert!(matches!(watch.next().await, Some(Change::Listed(_))));
+    let mut heartbeats = bus.heartbeats().await.expect("a subscription");
+    server.restart();
+    let seen = async {
+        // Written by whoever is first back; the watch must show it, by its own recovery or by listing again.
+        while kv.put("n1", &node("n1", "after")).await.is_err() {}
+        loop {
+            match watch.next().await.expect("a watch never ends") {
+                Change::Listed(all) if all.contains_key("n1") => return,
+                Change::Put { key, .. } if key == "n1" => return,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), seen).await.expect("the watch shows what was written after the restart");
+    let heartbeat = Heartbeat {
+        node: "n1".to_owned(),
+        boot_id: "b".to_owned(),
+        instance: "i".to_owned(),
+        sequence: 1,
+        assignment: None,
+        status_revision: 0,
+        term: 0,
+        load_percent: 0,
+        not_ready: Vec::new(),
+    };
+    bus.publish_heartbeat(&heartbeat).await;
+    let heard = tokio::time::timeout(Duration::from_secs(5), heartbeats.next()).await.expect("in time");
+    assert_eq!(heard, Some(heartbeat));
+}
