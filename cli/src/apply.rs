@@ -14,7 +14,14 @@ use crate::output::printable;
 
 /// Sends the Apps of all files, once all of them are valid, and prints what became of each.
 pub(crate) fn run(args: &ApplyArgs, connect: impl FnOnce() -> Result<Client, CliError>, io: &mut Io<'_>) -> Result<Exit, CliError> {
-    let apps = input::read(&args.input, &mut std::io::stdin())?;
+    let apps = match input::read(&args.input, &mut std::io::stdin()) {
+        Ok(apps) => apps,
+        Err(error) => {
+            let exit = io.fail(&error.into());
+            io.note("nothing was sent");
+            return Ok(exit);
+        }
+    };
     let client = connect()?;
     let mut exit = Exit::Done;
     for (index, parsed) in apps.iter().enumerate() {
@@ -61,7 +68,12 @@ const fn word(outcome: Outcome) -> &'static str {
 /// Says what the controller has against an App, and where that App was written.
 fn report(parsed: &ParsedApp, error: &ClientError, io: &mut Io<'_>) {
     let name = &parsed.app.metadata.name;
-    io.note(format_args!("error: app/{name}: {}", printable(&error.to_string())));
+    let what = match error.problem() {
+        // The fields follow one by one.
+        Some(problem) if !problem.errors.is_empty() => format!("refused ({} {})", problem.status, problem.kind),
+        _ => error.to_string(),
+    };
+    io.note(format_args!("error: app/{name}: {}", printable(&what)));
     io.note(format_args!("  --> {}:{}:{}", parsed.file, parsed.line, parsed.column));
     for field in error.problem().map(|problem| problem.errors.as_slice()).unwrap_or_default() {
         io.note(format_args!("  {}: {}", printable(&field.pointer), printable(&field.message)));

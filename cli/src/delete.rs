@@ -21,10 +21,33 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// An App whose deletion was asked for and that is not gone yet.
 struct Waiting {
     name: String,
-    /// An App of the same name with another uid is a new one.
-    uid: String,
+    /// Its uid, once it was seen in deletion: an App of the same name with another uid is a new one.
+    uid: Option<String>,
+    /// Looks in a row that did not find it.
+    missed: u32,
     /// What was said last, so that only news are printed.
     said: String,
+}
+
+impl Waiting {
+    /// Takes in what a look found, and says whether the App is gone.
+    fn gone(&mut self, found: Option<&AppView>) -> bool {
+        let Some(view) = found else {
+            self.missed += 1;
+            // Controllers read from caches, which may not have heard of an App that was made a moment ago.
+            return self.uid.is_some() || self.missed > 1;
+        };
+        self.missed = 0;
+        match &self.uid {
+            Some(uid) => *uid != view.metadata.uid,
+            None => {
+                if view.metadata.deletion_timestamp.is_some() {
+                    self.uid = Some(view.metadata.uid.clone());
+                }
+                false
+            }
+        }
+    }
 }
 
 /// Deletes the Apps that are named, directly or by files.
@@ -36,9 +59,9 @@ pub(crate) fn run(args: &DeleteArgs, connect: impl FnOnce() -> Result<Client, Cl
     let mut waiting = Vec::new();
     for name in names {
         match delete(&client, &name, args.force, io) {
-            Ok(None) => io.line(format_args!("app/{name} deleted"))?,
-            Ok(Some(_)) if !args.wait => io.line(format_args!("app/{name} is being deleted"))?,
-            Ok(Some(uid)) => waiting.push(Waiting { name, uid, said: String::new() }),
+            Ok(true) => io.line(format_args!("app/{name} deleted"))?,
+            Ok(false) if !args.wait => io.line(format_args!("app/{name} is being deleted"))?,
+            Ok(false) => waiting.push(Waiting { name, uid: None, missed: 0, said: String::new() }),
             Err(CliError::NotFound { .. }) if args.ignore_not_found => {}
             Err(error @ (CliError::Client(ClientError::Unreachable { .. }) | CliError::Output(_))) => return Err(error),
             Err(error) => exit = exit.max(io.fail(&error)),
@@ -71,23 +94,19 @@ fn names(args: &DeleteArgs) -> Result<Vec<String>, CliError> {
     Ok(names)
 }
 
-/// Asks for the deletion of one App. Returns its uid while it is not gone.
-fn delete(client: &Client, name: &str, force: bool, io: &mut Io<'_>) -> Result<Option<String>, CliError> {
+/// Asks for the deletion of one App. Returns whether it is gone already.
+fn delete(client: &Client, name: &str, force: bool, io: &mut Io<'_>) -> Result<bool, CliError> {
     let path = format!("/v1/apps/{}", encode(name));
-    let missing = |error: ClientError| if error.is_not_found() { get::not_found(client, Kind::App, name) } else { error.into() };
-    let app: AppView = client.get(&path).map_err(missing)?;
+    // Its unit is told to the user below; what is forced may not be readable any more afterwards.
+    let unit = if force { client.get::<AppView>(&path).ok().map(|app| unit_name(name, app.spec.unit.as_ref())) } else { None };
     let query = if force { "?force=true" } else { "" };
-    let deleted: Deleted = match client.delete(&format!("{path}{query}")) {
-        Ok(deleted) => deleted,
-        // It went between the two requests, or the answer to a first try was lost: that is what was asked for.
-        Err(error) if error.is_not_found() => Deleted { gone: true, may_still_run: Vec::new() },
-        Err(error) => return Err(error.into()),
-    };
+    let missing = |error: ClientError| if error.is_not_found() { get::not_found(client, Kind::App, name) } else { error.into() };
+    let deleted: Deleted = client.delete(&format!("{path}{query}")).map_err(missing)?;
     if !deleted.may_still_run.is_empty() {
-        let (nodes, unit) = (deleted.may_still_run.join(", "), unit_name(name, app.spec.unit.as_ref()));
-        io.note(format_args!("warning: app/{name} may still run on {nodes}; stop {unit} there, or start those nodes anew"));
+        let (nodes, unit) = (deleted.may_still_run.join(", "), unit.as_deref().unwrap_or("its unit"));
+        io.note(format_args!("warning: app/{name} may still run on {nodes}; look for {unit} there"));
     }
-    Ok(if deleted.gone { None } else { Some(app.metadata.uid) })
+    Ok(deleted.gone)
 }
 
 /// Waits until all are gone, says for whom, and reports those that are not gone at `end`.
@@ -97,17 +116,20 @@ fn wait(mut waiting: Vec<Waiting>, client: &Client, end: Instant, args: &DeleteA
         for mut app in waiting {
             // At least one look at each, also with a time-out of zero.
             let budget = end.saturating_duration_since(Instant::now()).max(POLL_INTERVAL);
-            let news = match client.get_within::<AppView>(&format!("/v1/apps/{}", encode(&app.name)), budget) {
-                Ok(view) if view.metadata.uid == app.uid => format!("waiting for {}", blockers(&view)),
-                Err(error) if !error.is_not_found() => match error {
-                    // A controller that leads may just be failing over; the deletion is stored and goes on.
-                    ClientError::Unreachable { .. } => "no controller answers, still waiting".to_owned(),
-                    error => return Err(error.into()),
-                },
-                Ok(_) | Err(_) => {
+            let found = match client.get_within::<AppView>(&format!("/v1/apps/{}", encode(&app.name)), budget) {
+                Ok(view) => Ok(Some(view)),
+                Err(error) if error.is_not_found() => Ok(None),
+                // A controller that leads may just be failing over; the deletion is stored and goes on.
+                Err(ClientError::Unreachable { .. }) => Err("no controller answers, still waiting".to_owned()),
+                Err(error) => return Err(error.into()),
+            };
+            let news = match found {
+                Ok(view) if app.gone(view.as_ref()) => {
                     io.line(format_args!("app/{} deleted", app.name))?;
                     continue;
                 }
+                Ok(view) => format!("waiting for {}", view.as_ref().map_or_else(|| "the controller".to_owned(), blockers)),
+                Err(news) => news,
             };
             if app.said != news {
                 io.note(format_args!("app/{}: {news}", app.name));
@@ -145,4 +167,46 @@ fn blockers(app: &AppView) -> String {
         )
         .collect();
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn view(uid: &str, deleted: bool) -> AppView {
+        let mut value =
+            json!({"apiVersion": "cluster/v1", "kind": "App", "metadata": {"name": "x", "uid": uid}, "spec": {"mode": "Spread"}});
+        if deleted {
+            value["metadata"]["deletionTimestamp"] = json!("2026-11-23T12:00:00Z");
+        }
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn waiting() -> Waiting {
+        Waiting { name: "x".to_owned(), uid: None, missed: 0, said: String::new() }
+    }
+
+    #[test]
+    fn gone_is_what_was_seen_and_is_not_found_any_more() {
+        let mut app = waiting();
+        assert!(!app.gone(Some(&view("a", true))));
+        assert!(app.gone(None));
+    }
+
+    #[test]
+    fn a_cache_that_never_had_it_is_asked_twice() {
+        let mut app = waiting();
+        assert!(!app.gone(None));
+        assert!(!app.gone(Some(&view("a", false))), "the cache caught up, and does not know of the deletion yet");
+        assert!(!app.gone(None));
+        assert!(app.gone(None));
+    }
+
+    #[test]
+    fn a_new_app_of_the_same_name_does_not_keep_the_old_one_alive() {
+        let mut app = waiting();
+        assert!(!app.gone(Some(&view("a", true))));
+        assert!(app.gone(Some(&view("b", false))));
+    }
 }

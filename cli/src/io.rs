@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
 use crate::error::{CliError, Exit};
+use crate::input::InputError;
 
 /// The two streams of a command.
 pub(crate) struct Io<'a> {
@@ -45,7 +46,9 @@ impl<'a> Io<'a> {
             // The reader has what it wanted, as in `clusterctl get apps | head -1`.
             return Exit::Done;
         }
-        let mut text = format!("error: {error}");
+        // Problems of manifests come one by one, each with its own heading.
+        let mut text = if matches!(error, CliError::Input(InputError::Invalid(_))) { String::new() } else { "error: ".to_owned() };
+        text.push_str(&error.to_string());
         let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
             text.push_str(&format!(": {cause}"));

@@ -170,7 +170,9 @@ app/fresh      Replicas    <unknown>   Pending   <none>           <none>       6
 
     #[test]
     fn one_word_for_each_situation() {
-        let word = |more: serde_json::Value, conditions: &[(&str, &str, &str)]| status_word(&app("x", "Spread", &more, status("", &[], conditions)));
+        let word = |more: serde_json::Value, conditions: &[(&str, &str, &str)]| {
+            status_word(&app("x", "Spread", &more, status("", &[], conditions)))
+        };
         let ready = ("Ready", "True", "");
         assert_eq!(word(json!({}), &[ready]), "Ready");
         assert_eq!(word(json!({}), &[ready, ("Degraded", "True", "NoStandby")]), "Degraded");

@@ -1,0 +1,11 @@
+//! The program as users run it, against controllers that answer by script.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod apply;
+mod delete;
+mod fake;
+mod get;
+mod ring;
+mod servers;
+mod usage;
+mod world;

@@ -1,0 +1,99 @@
+//! Arguments, help, versions, completion, and the streams.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::fake::{Fake, clusterctl, command};
+use crate::world::{app, list};
+
+#[test]
+fn mistakes_in_arguments_get_code_two_and_a_suggestion() {
+    for (arguments, part) in [
+        (&["aply", "-f", "x"][..], "apply"),
+        (&["get", "pods"], "there is no kind \"pods\""),
+        (&["get", "aps"], "did you mean apps?"),
+        (&["get"], "KIND"),
+        (&["get", "apps", "-o", "jsn"], "json"),
+        (&["get", "apps", "--ouput", "json"], "--output"),
+        (&["apply"], "--filename"),
+        (&["describe", "assignment", "n1"], "known here: apps, nodes"),
+        (&["completion", "tcsh"], "bash"),
+        (&["get", "apps", "--request-timeout", "5x"], "no unit of time"),
+        (&[], "Usage: clusterctl"),
+    ] {
+        let run = clusterctl("http://127.0.0.1:1", arguments);
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{arguments:?}: {}", run.err);
+        assert!(run.err.contains(part), "{arguments:?}: {}", run.err);
+    }
+}
+
+#[test]
+fn help_goes_to_stdout_and_readme_has_the_same_exit_codes() {
+    let run = clusterctl("", &["--help"]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    let readme = include_str!("../../README.md");
+    let (_, codes) = run.out.split_once("Exit codes:\n").unwrap();
+    let codes: Vec<&str> = codes.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    assert_eq!(codes.len(), 5, "one line each: {codes:?}");
+    for line in codes {
+        let (code, meaning) = line.split_once("  ").unwrap();
+        let row = format!("| {code} | {meaning} |");
+        assert!(readme.contains(&row), "README.md lacks {row}");
+    }
+}
+
+#[test]
+fn versions_of_client_and_controller() {
+    let version = env!("CARGO_PKG_VERSION");
+    clusterctl("http://127.0.0.1:1", &["version", "--client"]).prints(&format!("Client:  {version}\n"));
+    let fake = Fake::new().on(
+        "GET /v1/version",
+        200,
+        &json!({"version": "0.9.9", "cluster": "lab", "controller": "n1", "leader": "n2", "term": 5}),
+    );
+    fake.run(&["version"]).prints(&format!(
+        "\
+Client:      {version}
+Server:      0.9.9 at {}
+Cluster:     lab
+Controller:  n1
+Leader:      n2
+Term:        5
+",
+        fake.url()
+    ));
+    let run = fake.run(&["version", "-o", "json"]);
+    let value: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((&value["client"]["version"], &value["server"]["term"]), (&json!(version), &json!(5)));
+    // Without a controller the own version is still told.
+    let run = clusterctl("http://127.0.0.1:1", &["version"]);
+    assert_eq!((run.code, run.out), (3, format!("Client:  {version}\n")));
+    assert!(run.err.contains("http://127.0.0.1:1: connection refused"), "{}", run.err);
+}
+
+#[test]
+fn completion_scripts_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let run = clusterctl("", &["completion", shell]);
+        assert_eq!((run.code, run.err.as_str()), (0, ""));
+        for word in ["apply", "describe", "locate", "request-timeout"] {
+            assert!(run.out.contains(word), "{shell} lacks {word}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_stops_reading_is_no_failure() {
+    let many: Vec<Value> = (0..5_000).map(|n| app(&format!("app-{n}"), "Spread", Value::Null)).collect();
+    let fake = Fake::new().on("GET /v1/apps", 200, &list(&many));
+    let mut child = command(&["get", "apps", "--server", &fake.url()]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 4];
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut first).unwrap();
+    drop(out);
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!((child.wait().unwrap().code(), err.as_str(), &first), (Some(0), "", b"NAME"));
+}
