@@ -14,8 +14,11 @@ const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 const LABEL_KEY_PATTERN: &str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$";
 const LABEL_VALUE_PATTERN: &str = "^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$";
 const NO_CONTROL_PATTERN: &str = r"^[^\x00-\x08\x0A-\x1F\x7F]*$";
+const PROGRAM_PATTERN: &str = r#"^/[^"'\\]*[^"'\\/]$"#;
 const ACCOUNT_PATTERN: &str = "^([A-Za-z_][A-Za-z0-9_-]{0,30}|[0-9]{1,10})$";
-const ADDRESS_PATTERN: &str = "^([0-9]{1,3}[.]){3}[0-9]{1,3}/([1-9]|[12][0-9]|3[0-2])$";
+// The first number is neither 0 nor 127 nor above 223.
+const ADDRESS_PATTERN: &str = "^([1-9]|[1-9][0-9]|1[01][0-9]|12[0-689]|1[3-9][0-9]|2[01][0-9]|22[0-3])\
+    ([.]([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])){3}/([1-9]|[12][0-9]|3[0-2])$";
 const DATABASE_PATTERN: &str = "^(/[^/]+)+$";
 
 /// A highly available application: what runs, in which mode, and where it may run.
@@ -32,6 +35,7 @@ pub struct App {
     #[schemars(extend("examples" = [{ "name": "myapp" }]))]
     pub metadata: Metadata,
     /// What the user wants.
+    #[schemars(extend("examples" = [{ "unit": { "name": "nginx" } }]))]
     pub spec: AppSpec,
 }
 
@@ -161,7 +165,7 @@ pub enum Standby {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UnitSpec {
     /// Name of the unit; `myapp` means `myapp.service`.
-    #[schemars(regex(pattern = r"^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]{0,254}$"), extend("examples" = ["nginx"]))]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9:_.\\@-]{1,247}([.]service)?$"), extend("examples" = ["nginx"]))]
     pub name: String,
     /// Text of the unit file. With it the agent writes the file (runtime folder); without it the unit must be installed.
     #[schemars(length(min = 1, max = 65536), extend("examples" = ["[Service]\nExecStart=/usr/bin/myapp\n"]))]
@@ -184,7 +188,7 @@ pub struct ExecSpec {
     /// The program (absolute path) and its arguments. `${database.path}` and `${node.address}` are filled in by the agent;
     /// `$${` stands for a plain `${`.
     #[schemars(length(min = 1, max = 256), inner(regex(pattern = NO_CONTROL_PATTERN)), extend("examples" = [["/usr/bin/myapp", "--listen", "0.0.0.0:8080"]]))]
-    #[schemars(extend("allOf" = [{ "prefixItems": [{ "pattern": "^/" }] }]))]
+    #[schemars(extend("allOf" = [{ "prefixItems": [{ "pattern": PROGRAM_PATTERN, "not": { "pattern": "/[.]{2}(/|$)" } }] }]))]
     pub command: Vec<String>,
     /// Environment variables. Placeholders are filled in as in the command.
     #[schemars(extend("propertyNames" = { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" }, "maxProperties" = 256), inner(regex(pattern = NO_CONTROL_PATTERN)), extend("examples" = [{ "RUST_LOG": "info" }]))]
@@ -203,7 +207,7 @@ pub struct ExecSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_directory: Option<String>,
     /// Resource limits, named as systemd names them, such as `MemoryMax: 512M`; see [`LIMIT_NAMES`].
-    #[schemars(extend("propertyNames" = { "enum": LIMIT_NAMES }), inner(regex(pattern = r"^-?[0-9]|^infinity")), extend("examples" = [{ "MemoryMax": "512M" }]))]
+    #[schemars(extend("examples" = [{ "MemoryMax": "512M" }]))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, String>,
 }

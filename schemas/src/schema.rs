@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::app::LIMIT_NAMES;
+use crate::manifest;
+
 /// Schema of one document of a manifest.
 ///
 /// It is made from the same types as everything else and then fitted to files: an absent field is left out, never null; where a text is
@@ -18,6 +21,14 @@ pub fn app_schema() -> Value {
         }
     }
     free_text(&mut schema["$defs"]["ExecSpec"]["properties"]["command"]["items"]);
+    limits(&mut schema["$defs"]["ExecSpec"]["properties"]["limits"]);
+    let reserved = manifest::RESERVED_UNITS.map(|name| name.replace('*', ".*")).join("|");
+    let others = manifest::OTHER_UNITS.join("|").replace('.', "");
+    let bare = "@.*|[^@]*@([.]service)?|[.]service";
+    schema["$defs"]["UnitSpec"]["properties"]["name"]["not"] =
+        json!({ "pattern": format!("^({bare}|.*[.]({others})|({reserved})([.]service)?)$") });
+    let forgetful = manifest::NOT_KEPT.join("|");
+    schema["$defs"]["DatabaseSpec"]["properties"]["path"]["not"] = json!({ "pattern": format!("^({forgetful})(/|$)|/[.]{{1,2}}(/|$)") });
     schema["properties"]["status"] = json!({ "description": "Set by the server; dropped when it stands in a manifest." });
     schema
 }
@@ -50,6 +61,32 @@ fn strip_null(schema: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(strip_null),
         _ => {}
     }
+}
+
+/// Names every limit, so that editors can complete them and check the values.
+fn limits(schema: &mut Value) {
+    let text = |pattern: &str| json!({ "type": "string", "pattern": format!("^({pattern})$") });
+    let number = |min: i64, max: Option<i64>, pattern: &str| {
+        let mut schema = json!({ "type": ["integer", "string"], "minimum": min, "pattern": format!("^({pattern})$") });
+        if let Some(max) = max {
+            schema["maximum"] = json!(max);
+        }
+        schema
+    };
+    let each = LIMIT_NAMES.map(|name| {
+        let value = match name {
+            "CPUQuota" => text("[1-9][0-9]*%"),
+            "CPUWeight" | "IOWeight" => number(1, Some(10_000), "[1-9][0-9]{0,3}|10000"),
+            "Nice" => number(-20, Some(19), "-?[0-9]|-?1[0-9]|-20"),
+            "TasksMax" => number(0, None, "[0-9]+|[1-9][0-9]?%|100%|infinity"),
+            "MemoryHigh" | "MemoryMax" | "MemorySwapMax" => number(0, None, "[0-9]+[KMGT]?|[1-9][0-9]?%|100%|infinity"),
+            "LimitCORE" | "LimitMEMLOCK" => number(0, None, "([0-9]+[KMGT]?|infinity)(:([0-9]+[KMGT]?|infinity))?"),
+            _ => number(0, None, "([0-9]+|infinity)(:([0-9]+|infinity))?"),
+        };
+        (name.to_owned(), value)
+    });
+    schema["properties"] = Value::Object(each.into_iter().collect());
+    schema["additionalProperties"] = json!(false);
 }
 
 fn free_text(schema: &mut Value) {

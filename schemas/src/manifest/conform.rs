@@ -2,6 +2,7 @@
 //! what is wrong or missing is left out or replaced by something harmless, and noted as bad.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
@@ -32,6 +33,9 @@ pub(super) const NOT_IMPLEMENTED: [&str; 10] = [
 /// Most known fields that a message lists.
 const LISTED_MAX: usize = 12;
 
+/// Longest text that a hint writes in another way, in bytes: cut, it would be no help.
+const REMEDY_BYTES_MAX: usize = 40;
+
 /// A document that was brought into shape.
 #[derive(Debug)]
 pub(super) struct Conformed {
@@ -61,18 +65,20 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn report(&mut self, pointer: &str, mark: Mark, rule: Rule, message: String, hint: Option<String>) {
-        self.problems.push(Problem { pointer: pointer.to_owned(), side: Side::Value, mark: Some(mark), rule, message, hint });
+        self.problems.push(Problem { pointer: pointer.to_owned(), side: Side::Value, mark: Some(mark), line: None, rule, message, hint });
     }
 
     /// `node` in `shape`; `None` after saying why it cannot be. `mark` is where the value is shown.
     fn value(&mut self, node: &Node, shape: &Shape, pointer: &str, mark: Mark) -> Option<Value> {
-        if let Some(tag) = &node.tag {
+        if let Some((tag, mark)) = &node.tag {
             let message = format!("the tag {} has no meaning here", quote(tag));
-            self.report(pointer, mark, Rule::Tag, message, Some("leave it out; quote a text that begins with `!`".to_owned()));
+            self.report(pointer, *mark, Rule::Tag, message, Some("leave it out; quote a text that begins with `!`".to_owned()));
             return None;
         }
         match (shape, &node.content) {
-            (Shape::Text, Content::Scalar(text, Written::Plain | Written::Quoted | Written::Block)) => Some(Value::from(text.as_str())),
+            (Shape::Text, Content::Scalar(text, Written::Plain | Written::Quoted | Written::Literal | Written::Folded)) => {
+                Some(Value::from(text.as_str()))
+            }
             (Shape::Word(words), Content::Scalar(text, Written::Plain | Written::Quoted)) => {
                 if words.contains(text) {
                     return Some(Value::from(text.as_str()));
@@ -82,7 +88,7 @@ impl Pass<'_> {
                 self.report(pointer, mark, Rule::UnknownWord, message, did_you_mean(text, words()));
                 None
             }
-            (Shape::Integer { min, max }, Content::Scalar(text, written)) => self.integer(text, *written, *min, *max, pointer, mark),
+            (Shape::Integer { min, max }, content @ Content::Scalar(..)) => self.integer(content, *min..=*max, pointer, mark),
             (Shape::List(inner), Content::List(items)) => {
                 let mut values = Vec::with_capacity(items.len());
                 for (n, item) in items.iter().enumerate() {
@@ -115,28 +121,29 @@ impl Pass<'_> {
         }
     }
 
-    fn integer(&mut self, text: &str, written: Written, min: u64, max: u64, pointer: &str, mark: Mark) -> Option<Value> {
+    fn integer(&mut self, written: &Content, range: RangeInclusive<u64>, pointer: &str, mark: Mark) -> Option<Value> {
+        let Content::Scalar(text, style) = written else { return None };
         let digits = text.strip_prefix('-').unwrap_or(text);
         let whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        let plain = matches!(written, Written::Plain | Written::JsonNumber);
-        let leading = digits.trim_start_matches('0');
-        if plain && whole && (digits == "0" || leading.len() == digits.len()) {
+        let plain = matches!(style, Written::Plain | Written::JsonNumber);
+        let stripped = digits.trim_start_matches('0');
+        if plain && whole && (digits == "0" || stripped == digits) {
             // What does not fit into 64 bits is out of every range.
-            if let Some(number) = text.parse::<u64>().ok().filter(|n| (min..=max).contains(n)) {
+            if let Some(number) = text.parse::<u64>().ok().filter(|n| range.contains(n)) {
                 return Some(Value::from(number));
             }
-            let message = format!("{} is not between {min} and {max}", quote(text));
+            let message = format!("{} is not between {} and {}", quote(text), range.start(), range.end());
             self.report(pointer, mark, Rule::OutOfRange, message, None);
             return None;
         }
         let hint = if whole && !plain {
             Some(format!("write {text} without quotes"))
         } else if whole {
-            Some(format!("write {} without leading zeros", if leading.is_empty() { "0" } else { leading }))
+            Some(format!("write {} without leading zeros", if stripped.is_empty() { "0" } else { stripped }))
         } else {
             None
         };
-        self.report(pointer, mark, Rule::WrongType, format!("expected a whole number, found {}", quote(text)), hint);
+        self.report(pointer, mark, Rule::WrongType, format!("expected a whole number, found {}", found(written)), hint);
         None
     }
 
@@ -218,11 +225,16 @@ impl Pass<'_> {
         let hint = if let Some(meant) = guess(key, names()) {
             // The field is there, only misspelt: that it is missing would be said in vain.
             self.bad.insert(join(pointer, meant));
+            if let Some(field) = fields.get(meant) {
+                // What lies in it is read all the same, for its problems.
+                drop(self.value(&entry.value, &field.shape, &here, entry.value_mark()));
+            }
             Some(format!("did you mean {}?", quote(meant)))
         } else {
             let homes = self.root.homes(key);
             if homes.is_empty() {
-                (fields.len() <= LISTED_MAX).then(|| format!("it has {}", list(fields.keys().map(String::as_str), "and")))
+                let known = || fields.keys().map(String::as_str).filter(|name| !DROPPED.contains(&join(pointer, name).as_str()));
+                (known().count() <= LISTED_MAX).then(|| format!("it has {}", list(known(), "and")))
             } else {
                 Some(format!("this field belongs in {}", list(homes.iter().map(String::as_str), "or")))
             }
@@ -236,6 +248,7 @@ fn found(content: &Content) -> String {
         Content::Nothing => "nothing".to_owned(),
         Content::Scalar(text, Written::JsonNumber) => format!("the number {}", quote(text)),
         Content::Scalar(text, Written::JsonBool) => format!("the boolean {}", quote(text)),
+        Content::Scalar(text, Written::Quoted) => format!("the text {}", quote(&format!("\"{text}\""))),
         Content::Scalar(text, _) => quote(text),
         Content::List(_) => "a list".to_owned(),
         Content::Map(_) => "a mapping".to_owned(),
@@ -245,11 +258,16 @@ fn found(content: &Content) -> String {
 /// How to write what was probably meant.
 fn remedy(shape: &Shape, content: &Content) -> Option<String> {
     match (shape, content) {
+        (Shape::List(_) | Shape::Object(_), Content::Scalar(text, _)) if text.len() > REMEDY_BYTES_MAX => None,
         (Shape::List(_), Content::Scalar(text, _)) => {
             let words: Vec<&str> = text.split_whitespace().collect();
             Some(format!("write a list: {}", quote(&format!("[{}]", words.join(", ")))))
         }
         (Shape::Object(_), Content::Scalar(text, _)) => shape.sketch(text).map(|sketch| format!("write {}", quote(&sketch))),
+        (Shape::Text | Shape::Word(_) | Shape::Integer { .. }, Content::List(items)) => match items.as_slice() {
+            [Node { content: Content::Scalar(text, _), .. }] if text.len() <= REMEDY_BYTES_MAX => Some(format!("write {}", quote(text))),
+            _ => None,
+        },
         (Shape::Text, Content::Nothing) => Some("write `\"\"` for an empty text, and `\"null\"` or `\"~\"` for that text".to_owned()),
         (Shape::Text, Content::Scalar(_, Written::JsonNumber | Written::JsonBool)) => Some("put it in quotes".to_owned()),
         _ => None,

@@ -28,6 +28,7 @@ use problem::{Bad, Problem, Side};
 use tree::{Content, Fatal, Mark, Node};
 
 pub use check::{ANNOTATION_BYTES_MAX, LABELS_MAX, PATH_BYTES_MAX, REPLICAS_MAX};
+pub(crate) use check::{NOT_KEPT, OTHER_UNITS, RESERVED_UNITS};
 pub use diagnostic::{Diagnostic, Diagnostics, KEPT_MAX, SHOWN_MAX};
 pub use rule::Rule;
 
@@ -65,7 +66,7 @@ pub struct ParsedApp {
 /// Every problem of the file; of a text that is no YAML, the first.
 pub fn parse(file: &str, text: &str) -> Result<Vec<ParsedApp>, Diagnostics> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut source = Source { file, lines: text.lines().collect(), shown: HashMap::new() };
+    let mut source = Source { file, lines: lines(text), shown: HashMap::new() };
     let documents = match tree::read(text) {
         Ok(documents) => documents,
         Err(Fatal { mark, rule, message, hint }) => {
@@ -77,7 +78,8 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<ParsedApp>, Diagnostics> {
     for document in &documents {
         let (app, problems) = read(document);
         for problem in problems {
-            let mark = problem.mark.unwrap_or_else(|| document.place(&problem.pointer, problem.side == Side::Key));
+            let within = problem.line.and_then(|line| document.place_in_text(&problem.pointer, line));
+            let mark = problem.mark.or(within).unwrap_or_else(|| document.place(&problem.pointer, problem.side == Side::Key));
             found.push(|| source.diagnostic(mark, problem.pointer, problem.rule, problem.message, problem.hint));
         }
         let mark = document.place("/metadata/name", false);
@@ -121,7 +123,7 @@ fn read(document: &Node) -> (Option<App>, Vec<Problem>) {
             // The shape is made from the types, so this is a contradiction between schemars and serde; better said than hidden.
             let message = format!("this document does not fit: {error}");
             let pointer = String::new();
-            problems.push(Problem { pointer, side: Side::Value, mark: None, rule: Rule::WrongType, message, hint: None });
+            problems.push(Problem { pointer, side: Side::Value, mark: None, line: None, rule: Rule::WrongType, message, hint: None });
             return (None, problems);
         }
     };
@@ -143,6 +145,7 @@ fn foreign(document: &Node) -> Option<Problem> {
             pointer: "/kind".to_owned(),
             side: Side::Value,
             mark: Some(entry.value_mark()),
+            line: None,
             rule: Rule::Kind,
             message: format!("there is no kind {}", text::quote(kind)),
             hint: Some(format!("write `kind: {}`", check::KIND)),
@@ -206,6 +209,19 @@ pub fn to_yaml(app: &App) -> String {
 #[must_use]
 pub fn to_yaml_value<T: Serialize + ?Sized>(value: &T) -> String {
     write::write(value)
+}
+
+/// The lines of `text`, ended as YAML ends them: by a line feed, a carriage return, or both.
+fn lines(text: &str) -> Vec<&str> {
+    text.split_inclusive(['\n', '\r'])
+        .collect::<Vec<_>>()
+        .into_iter()
+        .scan(false, |after_return, piece| {
+            let rest_of_pair = std::mem::replace(after_return, piece.ends_with('\r')) && piece == "\n";
+            Some((!rest_of_pair).then(|| piece.trim_end_matches(['\n', '\r'])))
+        })
+        .flatten()
+        .collect()
 }
 
 /// The lines of a file.

@@ -24,6 +24,8 @@ pub(super) struct Problem {
     pub(super) side: Side,
     /// Where it is, if that is known already; else the pointer tells.
     pub(super) mark: Option<Mark>,
+    /// Which line of a text of several lines is meant, from 1.
+    pub(super) line: Option<u32>,
     /// The rule that was broken.
     pub(super) rule: Rule,
     /// What is wrong.

@@ -140,14 +140,15 @@ impl Shape {
         }
     }
 
-    /// The smallest mapping with the required fields, as one line of YAML; `first` stands for the first text in it.
+    /// The smallest mapping with the required fields, as one line of YAML; `first` stands for the first text or, in words, list in it.
     pub(super) fn sketch(&self, first: &str) -> Option<String> {
         let Self::Object(fields) = self else { return None };
         let mut first = Some(first);
         let mut parts = Vec::new();
         for (name, field) in fields.iter().filter(|(_, field)| field.required) {
             let value = match (&field.shape, first.take()) {
-                (Shape::Text, Some(text)) => text.to_owned(),
+                (Self::Text, Some(text)) => text.to_owned(),
+                (Self::List(_), Some(text)) => format!("[{}]", text.split_whitespace().collect::<Vec<_>>().join(", ")),
                 (_, _) => field.example.clone()?,
             };
             parts.push(format!("{name}: {value}"));

@@ -8,6 +8,9 @@ const GUESSED_BYTES_MAX: usize = 64;
 
 /// `text` in backticks, on one line, without anything that could steer a terminal, cut where it is long.
 pub(super) fn quote(text: &str) -> String {
+    if text.is_empty() {
+        return "`\"\"`".to_owned();
+    }
     let mut out = String::from("`");
     for (n, c) in text.chars().enumerate() {
         if n == QUOTED_CHARS_MAX {
@@ -79,6 +82,7 @@ mod tests {
     fn quoting_keeps_to_one_short_line() {
         assert_eq!(quote("it's \"x\""), "`it's \"x\"`");
         assert_eq!(quote("a\n\u{1b}[31m\u{202e}"), "`a\\n\\u{1b}[31m\\u{202e}`");
+        assert_eq!(quote(""), "`\"\"`");
         assert_eq!(quote(&"x".repeat(61)), format!("`{}…`", "x".repeat(60)));
     }
 }

@@ -48,8 +48,10 @@ pub(super) enum Written {
     Plain,
     /// In quotes, or as a string of JSON.
     Quoted,
-    /// As a block, `|` or `>`: it lies on lines below its key.
-    Block,
+    /// As a block that keeps its lines, `|`, below its key.
+    Literal,
+    /// As a block that joins its lines, `>`, below its key.
+    Folded,
     /// As a number of JSON.
     JsonNumber,
     /// As true or false of JSON.
@@ -89,8 +91,8 @@ pub(super) struct Node {
     pub(super) content: Content,
     /// Where it is.
     pub(super) mark: Mark,
-    /// A tag that is not understood.
-    pub(super) tag: Option<String>,
+    /// A tag that is not understood, and where it is.
+    pub(super) tag: Option<(String, Mark)>,
     /// This node and all in it, counted.
     size: usize,
     /// Levels of mappings and lists in it.
@@ -186,7 +188,8 @@ impl<'a> Builder<'a> {
             Event::Scalar(text, style, _, tag) => {
                 let written = match style {
                     ScalarStyle::Plain => Written::Plain,
-                    ScalarStyle::Literal | ScalarStyle::Folded => Written::Block,
+                    ScalarStyle::Literal => Written::Literal,
+                    ScalarStyle::Folded => Written::Folded,
                     _ => Written::Quoted,
                 };
                 // `!!str` says that a text is meant: so it is here anyway, and never nothing.
@@ -195,10 +198,10 @@ impl<'a> Builder<'a> {
                 let nothing = written == Written::Plain && !told && (absent || matches!(&*text, "~" | "null" | "Null" | "NULL"));
                 let text = if span.is_empty() { String::new() } else { text.into_owned() };
                 let content = if nothing { Content::Nothing } else { Content::Scalar(text, written) };
-                Node { content, mark, tag: unknown_tag(tag.as_deref(), "str"), size: 1, height: 0 }
+                Node { content, mark, tag: unknown_tag(tag.as_deref(), span, "str"), size: 1, height: 0 }
             }
-            Event::SequenceStart(_, _, tag) => self.list(mark, unknown_tag(tag.as_deref(), "seq"), depth)?,
-            Event::MappingStart(_, _, tag) => self.map(mark, unknown_tag(tag.as_deref(), "map"), depth)?,
+            Event::SequenceStart(_, _, tag) => self.list(mark, unknown_tag(tag.as_deref(), span, "seq"), depth)?,
+            Event::MappingStart(_, _, tag) => self.map(mark, unknown_tag(tag.as_deref(), span, "map"), depth)?,
             other => {
                 let message = format!("a value is expected here, not {other:?}");
                 return Err(Fatal { mark, rule: Rule::Syntax, message, hint: None });
@@ -228,7 +231,7 @@ impl<'a> Builder<'a> {
         Ok(node)
     }
 
-    fn list(&mut self, mark: Mark, tag: Option<String>, depth: usize) -> Result<Node, Fatal> {
+    fn list(&mut self, mark: Mark, tag: Option<(String, Mark)>, depth: usize) -> Result<Node, Fatal> {
         check_depth(depth + 1, mark)?;
         let mut items = Vec::new();
         let (mut size, mut height) = (1, 0);
@@ -245,7 +248,7 @@ impl<'a> Builder<'a> {
         Ok(Node { content: Content::List(items), mark, tag, size, height: height + 1 })
     }
 
-    fn map(&mut self, mark: Mark, tag: Option<String>, depth: usize) -> Result<Node, Fatal> {
+    fn map(&mut self, mark: Mark, tag: Option<(String, Mark)>, depth: usize) -> Result<Node, Fatal> {
         check_depth(depth + 1, mark)?;
         let mut entries = Vec::new();
         let (mut size, mut height) = (1, 0);
@@ -279,8 +282,9 @@ fn check_depth(depth: usize, mark: Mark) -> Result<(), Fatal> {
 }
 
 /// The tag as the user wrote it, unless it says what is so anyway.
-fn unknown_tag(tag: Option<&Tag>, natural: &str) -> Option<String> {
-    tag.filter(|tag| tag.core_suffix() != Some(natural)).map(Tag::original)
+fn unknown_tag(tag: Option<&Tag>, span: Span, natural: &str) -> Option<(String, Mark)> {
+    let tag = tag.filter(|tag| tag.core_suffix() != Some(natural))?;
+    Some((tag.original(), Mark::over(span.tag_span().unwrap_or(span))))
 }
 
 impl Node {
@@ -334,6 +338,24 @@ impl Node {
         mark
     }
 
+    /// Where the line of a text, counted from 1, was written; `None` unless the text is a literal block.
+    pub(super) fn place_in_text(&self, pointer: &str, line: u32) -> Option<Mark> {
+        let mut node = self;
+        for token in tokens(pointer) {
+            let Content::Map(entries) = &node.content else { return None };
+            node = &entries.iter().find(|entry| entry.key.as_deref() == Some(token.as_str()))?.value;
+        }
+        match &node.content {
+            Content::Scalar(text, Written::Literal) => {
+                // The mark of a block is its first line that is not empty.
+                let empty = text.bytes().take_while(|b| *b == b'\n').count();
+                let below = line.checked_sub(1)?.checked_sub(u32::try_from(empty).ok()?)?;
+                Some(Mark { line: node.mark.line.saturating_add(below), width: u32::MAX, ..node.mark })
+            }
+            _ => None,
+        }
+    }
+
     /// A mapping is shown by its first key: the mark of the mapping itself is the empty space before it.
     fn own_mark(&self) -> Mark {
         match &self.content {
@@ -347,7 +369,7 @@ impl Entry {
     /// The place of the value where it stands on its own; its key's where it is a collection, a block or nothing.
     pub(super) fn value_mark(&self) -> Mark {
         match self.value.content {
-            Content::Scalar(_, written) if written != Written::Block => self.value.mark,
+            Content::Scalar(_, written) if !matches!(written, Written::Literal | Written::Folded) => self.value.mark,
             _ => self.mark,
         }
     }

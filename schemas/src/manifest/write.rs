@@ -7,6 +7,7 @@ use serde_saphyr::SerializerOptions;
 /// as literal blocks.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T) -> String {
     let mut options = SerializerOptions::default();
+    options.compact_list_indent = false;
     // Never folded: a long command stays one line that can be searched for.
     options.folded_wrap_chars = usize::MAX;
     serde_saphyr::to_string_with_options(&value, options)

@@ -8,11 +8,14 @@ mod unit_text;
 
 use std::collections::BTreeMap;
 
+pub(crate) use run::{OTHER_UNITS, RESERVED_UNITS};
+pub(crate) use storage::NOT_KEPT;
+
 use super::problem::{Bad, Problem, Side, join};
 use super::rule::Rule;
 use super::text::{count, guess, quote};
 use crate::app::{App, Mode, Standby};
-use crate::name::{self, NAME_MAX, check_name};
+use crate::name::{self, check_name};
 
 /// Most labels, and most annotations.
 pub const LABELS_MAX: usize = 64;
@@ -20,6 +23,9 @@ pub const LABELS_MAX: usize = 64;
 pub const ANNOTATION_BYTES_MAX: usize = 4096;
 /// Most instances that `replicas` may ask for.
 pub const REPLICAS_MAX: u32 = 1000;
+
+/// Longest name that is proposed in place of a wrong one, in bytes.
+const PROPOSAL_MAX: usize = 40;
 
 /// Every rule that `app` breaks. Nothing is said about fields in `bad`, whose problems are known.
 pub(super) fn check(app: &App, bad: &Bad) -> Vec<Problem> {
@@ -49,8 +55,12 @@ impl Checker<'_> {
     }
 
     fn report(&mut self, pointer: &str, side: Side, rule: Rule, message: String, hint: Option<String>) {
-        if !self.bad.covers(pointer) {
-            self.problems.push(Problem { pointer: pointer.to_owned(), side, mark: None, rule, message, hint });
+        self.add(Problem { pointer: pointer.to_owned(), side, mark: None, line: None, rule, message, hint });
+    }
+
+    fn add(&mut self, problem: Problem) {
+        if !self.bad.covers(&problem.pointer) {
+            self.problems.push(problem);
         }
     }
 
@@ -104,10 +114,9 @@ impl Checker<'_> {
             .chars()
             .map(|c| c.to_ascii_lowercase())
             .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
-            .take(NAME_MAX)
             .collect();
         proposal = proposal.trim_matches('-').to_owned();
-        let hint = check_name(&proposal).is_ok().then(|| format!("{} would do", quote(&proposal)));
+        let hint = (proposal.len() <= PROPOSAL_MAX && check_name(&proposal).is_ok()).then(|| format!("{} would do", quote(&proposal)));
         self.value(pointer, rule, format!("{} is no name: {error}", quote(given)), hint);
     }
 

@@ -1,8 +1,8 @@
 //! What runs: a unit or a command.
 
-use super::super::problem::join;
+use super::super::problem::{Problem, Side, join};
 use super::super::rule::Rule;
-use super::super::text::{did_you_mean, list, quote};
+use super::super::text::{did_you_mean, guess, list, quote};
 use super::{Checker, unit_text};
 use crate::app::{ExecSpec, LIMIT_NAMES, UnitSpec};
 use crate::placeholder::{self, Piece, Placeholder, PlaceholderError};
@@ -12,16 +12,18 @@ pub(super) const COMMAND_ITEMS_MAX: usize = 256;
 /// Most variables of an environment.
 pub(super) const ENVIRONMENT_ITEMS_MAX: usize = 256;
 /// Longest command or environment, all its texts together, in bytes.
-pub(super) const EXEC_BYTES_MAX: usize = 64 << 10;
+pub(super) const EXEC_BYTES_MAX: usize = 32 << 10;
 /// Longest name of a unit, in bytes: systemd's own limit.
 pub(super) const UNIT_NAME_BYTES_MAX: usize = 255;
 
 /// Types of units that systemd has beside services.
-const OTHER_UNITS: [&str; 10] = [".socket", ".timer", ".mount", ".automount", ".swap", ".target", ".path", ".slice", ".scope", ".device"];
+pub(crate) const OTHER_UNITS: [&str; 10] =
+    [".socket", ".timer", ".mount", ".automount", ".swap", ".target", ".path", ".slice", ".scope", ".device"];
 
 /// Services that a machine needs to be reached, to log in, or to carry the cluster: stopping one on a standby would break the node.
 /// Names that end in `*` stand for all that begin so.
-const RESERVED_UNITS: [&str; 21] = [
+pub(crate) const RESERVED_UNITS: [&str; 22] = [
+    "clusterctl-*",
     "systemd-*",
     "dbus",
     "dbus-broker",
@@ -70,7 +72,9 @@ impl Checker<'_> {
         self.unit_name(unit);
         if let Some(content) = &unit.content {
             for problem in unit_text::check(content) {
-                self.value("/spec/unit/content", problem.rule, problem.message, problem.hint);
+                let (pointer, side) = ("/spec/unit/content".to_owned(), Side::Value);
+                let unit_text::UnitProblem { rule, line, message, hint } = problem;
+                self.add(Problem { pointer, side, mark: None, line, rule, message, hint });
             }
         }
     }
@@ -124,7 +128,7 @@ impl Checker<'_> {
                 let hint = "the first item is the program: `[/usr/bin/myapp]`".to_owned();
                 self.value(COMMAND, Rule::CommandEmpty, "the command is empty", hint);
             }
-            Some(program) if !program.starts_with('/') || program.ends_with('/') => {
+            Some(program) if !program.starts_with('/') => {
                 let message = format!("{} is not the absolute path of a program", quote(program));
                 let hint = if program.contains(' ') && exec.command.len() == 1 {
                     let words = program.split_whitespace().collect::<Vec<_>>().join(", ");
@@ -132,6 +136,13 @@ impl Checker<'_> {
                 } else {
                     "the path begins with `/`; no PATH is searched".to_owned()
                 };
+                self.value(&format!("{COMMAND}/0"), Rule::CommandPath, message, hint);
+            }
+            Some(program)
+                if program.ends_with('/') || program.contains(['"', '\'', '\\']) || program.split('/').any(|part| part == "..") =>
+            {
+                let message = format!("{} is no path that systemd executes", quote(program));
+                let hint = "no quotes, no backslashes, no `..`, no `/` at the end".to_owned();
                 self.value(&format!("{COMMAND}/0"), Rule::CommandPath, message, hint);
             }
             Some(_) => {}
@@ -144,8 +155,12 @@ impl Checker<'_> {
         self.environment(exec);
         self.account("/spec/exec/user", "user", exec.user.as_deref());
         self.account("/spec/exec/group", "group", exec.group.as_deref());
-        if let Some(directory) = &exec.working_directory {
-            self.path("/spec/exec/workingDirectory", Rule::WorkingDirectory, directory);
+        if let Some(directory) = &exec.working_directory
+            && self.path("/spec/exec/workingDirectory", Rule::WorkingDirectory, directory)
+            && directory.ends_with(|c: char| c == '\\' || c.is_whitespace())
+        {
+            let message = format!("{} ends with a backslash or white space, which systemd does not take", quote(directory));
+            self.value("/spec/exec/workingDirectory", Rule::WorkingDirectory, message, None);
         }
         self.limits(exec);
     }
@@ -181,7 +196,8 @@ impl Checker<'_> {
             }
             Err(error) => {
                 let hint = match &error {
-                    PlaceholderError::Unknown(name) => did_you_mean(name, names())
+                    PlaceholderError::Unknown(name) => guess(name, names())
+                        .map(|meant| format!("did you mean {}?", quote(&format!("${{{meant}}}"))))
                         .unwrap_or_else(|| format!("there are {}; write `$${{` for a plain `${{`", list(names(), "and"))),
                     _ => "write `$${` for a plain `${`".to_owned(),
                 };
@@ -212,8 +228,13 @@ impl Checker<'_> {
             if !LIMIT_NAMES.contains(&name.as_str()) {
                 let hint = did_you_mean(name, LIMIT_NAMES).unwrap_or_else(|| format!("there are {}", list(LIMIT_NAMES, "and")));
                 self.key(&pointer, Rule::LimitName, format!("there is no limit {}", quote(name)), hint);
-            } else if let Some(right) = wrong_limit(name, value) {
-                let message = format!("{} is no value of `{name}`", quote(value));
+            }
+            // The value of a misspelt limit is checked as that of the one it was meant to be.
+            let meant = guess(name, LIMIT_NAMES).unwrap_or(name);
+            if LIMIT_NAMES.contains(&meant)
+                && let Some(right) = wrong_limit(meant, value)
+            {
+                let message = format!("{} is no value of `{meant}`", quote(value));
                 self.value(&pointer, Rule::LimitValue, message, format!("write {right}"));
             }
         }

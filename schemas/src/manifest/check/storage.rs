@@ -5,7 +5,7 @@ use super::super::text::quote;
 use super::Checker;
 
 /// File systems that forget, or that are not files at all.
-const NOT_KEPT: [&str; 6] = ["/proc", "/sys", "/dev", "/run", "/var/run", "/var/lock"];
+pub(crate) const NOT_KEPT: [&str; 6] = ["/proc", "/sys", "/dev", "/run", "/var/run", "/var/lock"];
 
 impl Checker<'_> {
     pub(super) fn database(&mut self) {

@@ -9,13 +9,17 @@ pub(super) const UNIT_BYTES_MAX: usize = 64 << 10;
 /// What is wrong with a unit's text.
 pub(super) struct UnitProblem {
     pub(super) rule: Rule,
+    /// The line of the text, from 1, where one line is to blame.
+    pub(super) line: Option<u32>,
     pub(super) message: String,
     pub(super) hint: Option<String>,
 }
 
 /// Everything that is wrong with `content`.
 pub(super) fn check(content: &str) -> Vec<UnitProblem> {
-    let one = |rule, message: String, hint: &str| vec![UnitProblem { rule, message, hint: (!hint.is_empty()).then(|| hint.to_owned()) }];
+    let one = |rule, message: String, hint: &str| {
+        vec![UnitProblem { rule, line: None, message, hint: (!hint.is_empty()).then(|| hint.to_owned()) }]
+    };
     if content.trim().is_empty() {
         return one(Rule::UnitContent, "the text of the unit is empty".to_owned(), "leave `content` out to run an installed unit");
     }
@@ -30,7 +34,7 @@ pub(super) fn check(content: &str) -> Vec<UnitProblem> {
     let mut section = None;
     let mut has_service = false;
     // systemd's own words: an empty assignment takes back the earlier ones.
-    let (mut commands, mut kind, mut remain) = (0_usize, "", "");
+    let (mut commands, mut kind, mut kind_line, mut remain) = (0_usize, "", None, "");
     for (number, line) in logical_lines(content) {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = Some(name);
@@ -38,17 +42,23 @@ pub(super) fn check(content: &str) -> Vec<UnitProblem> {
             continue;
         }
         let Some((key, value)) = line.split_once('=') else {
-            let message = format!("line {number} of the unit, {}, is neither a section nor an assignment", quote(line));
+            let message = format!("{} in line {number} of the unit is neither a section nor an assignment", quote(line));
             problems.push(UnitProblem {
                 rule: Rule::UnitContent,
+                line: Some(number),
                 message,
                 hint: Some("write `Name=value`, or `#` before a comment".to_owned()),
             });
             continue;
         };
         if section.is_none() {
-            let message = format!("line {number} of the unit, {}, stands before any section", quote(line));
-            problems.push(UnitProblem { rule: Rule::UnitContent, message, hint: Some("begin with `[Service]` or `[Unit]`".to_owned()) });
+            let message = format!("{} in line {number} of the unit stands before any section", quote(line));
+            problems.push(UnitProblem {
+                rule: Rule::UnitContent,
+                line: Some(number),
+                message,
+                hint: Some("begin with `[Service]` or `[Unit]`".to_owned()),
+            });
             section = Some("");
         }
         if section == Some("Service") {
@@ -56,7 +66,7 @@ pub(super) fn check(content: &str) -> Vec<UnitProblem> {
             match key.trim() {
                 "ExecStart" if value.is_empty() => commands = 0,
                 "ExecStart" => commands += 1,
-                "Type" => kind = value,
+                "Type" => (kind, kind_line) = (value, Some(number)),
                 "RemainAfterExit" => remain = value,
                 _ => {}
             }
@@ -65,12 +75,14 @@ pub(super) fn check(content: &str) -> Vec<UnitProblem> {
     if !has_service {
         problems.push(UnitProblem {
             rule: Rule::UnitContent,
+            line: None,
             message: "the unit has no section `[Service]`".to_owned(),
             hint: Some("add `[Service]` and `ExecStart=` with the program".to_owned()),
         });
     } else if commands == 0 {
         problems.push(UnitProblem {
             rule: Rule::UnitContent,
+            line: None,
             message: "the section `[Service]` has no `ExecStart=`".to_owned(),
             hint: Some("add `ExecStart=` with the program".to_owned()),
         });
@@ -78,6 +90,7 @@ pub(super) fn check(content: &str) -> Vec<UnitProblem> {
     if kind == "oneshot" && !matches!(remain, "yes" | "true" | "on" | "1") {
         problems.push(UnitProblem {
             rule: Rule::UnitOneshot,
+            line: kind_line,
             message: "a oneshot unit is over as soon as its command ends, and would be started again for ever".to_owned(),
             hint: Some("add `RemainAfterExit=yes`, or choose another `Type=`".to_owned()),
         });
@@ -87,16 +100,16 @@ pub(super) fn check(content: &str) -> Vec<UnitProblem> {
 
 /// Lines with their numbers (from 1), blank ones and comments left out. Of a line that `\` continues, the first part stands for all:
 /// the rules look at names and at whether there is a value.
-fn logical_lines(content: &str) -> impl Iterator<Item = (usize, &str)> {
+fn logical_lines(content: &str) -> impl Iterator<Item = (u32, &str)> {
     let mut continued = false;
-    content.lines().enumerate().filter_map(move |(n, line)| {
+    (1..).zip(content.lines()).filter_map(move |(n, line)| {
         let line = line.trim();
         // systemd takes comments out before it joins lines.
         if line.starts_with('#') || line.starts_with(';') {
             return None;
         }
         let inner = std::mem::replace(&mut continued, line.ends_with('\\'));
-        (!inner && !line.is_empty()).then_some((n + 1, line))
+        (!inner && !line.is_empty()).then_some((n, line))
     })
 }
 
