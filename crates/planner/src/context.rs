@@ -1,0 +1,275 @@
+//! What the four modes share: the App being planned with everything about it, counts per node, and how entries are made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use cluster_schemas::app::unit_name;
+use cluster_schemas::assignment::{AppAssignment, Reason, ReasonCode, RingAssignment, Role, RunSpec, VipAssignment};
+use cluster_schemas::{App, Mode};
+
+use crate::claims::Evidence;
+use crate::eligibility::{Matching, Rule};
+use crate::input::AppNotes;
+use crate::world::World;
+
+/// Entries of one App, by node number.
+pub(crate) type Entries = BTreeMap<usize, AppAssignment>;
+
+/// Counts per node over all Apps, kept while planning: they begin as last written and change with each App planned.
+#[derive(Debug)]
+pub(crate) struct Board {
+    /// Instances that run: Active and Member.
+    pub instances: Vec<u32>,
+    /// Active Singletons.
+    pub active: Vec<u32>,
+    /// Standbys.
+    pub standbys: Vec<u32>,
+}
+
+impl Board {
+    pub(crate) fn new(world: &World<'_>) -> Self {
+        let zero = vec![0; world.nodes.len()];
+        let mut board = Self { instances: zero.clone(), active: zero.clone(), standbys: zero };
+        for (number, view) in world.nodes.iter().enumerate() {
+            for entry in view.last.into_iter().flat_map(|a| a.apps.values()) {
+                board.add(number, entry.role);
+            }
+        }
+        board
+    }
+
+    fn add(&mut self, node: usize, role: Role) {
+        match role {
+            Role::Active => {
+                self.instances[node] += 1;
+                self.active[node] += 1;
+            }
+            Role::Member => self.instances[node] += 1,
+            Role::Standby => self.standbys[node] += 1,
+            Role::Absent => {}
+        }
+    }
+
+    fn remove(&mut self, node: usize, role: Role) {
+        match role {
+            Role::Active => {
+                self.instances[node] -= 1;
+                self.active[node] -= 1;
+            }
+            Role::Member => self.instances[node] -= 1,
+            Role::Standby => self.standbys[node] -= 1,
+            Role::Absent => {}
+        }
+    }
+
+    /// Replaces what was written for an App by what is planned.
+    pub(crate) fn account(&mut self, evidence: &[Evidence<'_>], planned: &Entries) {
+        for (node, entry) in evidence.iter().filter_map(|e| e.entry.map(|entry| (e.node, entry))) {
+            self.remove(node, entry.role);
+        }
+        for (node, entry) in planned {
+            self.add(*node, entry.role);
+        }
+    }
+}
+
+/// One App being planned.
+#[derive(Debug)]
+pub(crate) struct Context<'w, 'a> {
+    pub world: &'w World<'a>,
+    pub name: &'a str,
+    pub app: &'a App,
+    /// In the order of the nodes.
+    pub evidence: &'w [Evidence<'a>],
+    pub matching: Rc<Matching>,
+    /// Nodes where an App runs that this one has to be kept apart from.
+    pub away: BTreeMap<usize, &'a str>,
+    /// Nodes where another App still has to let go of the same unit.
+    pub busy: BTreeSet<usize>,
+}
+
+impl<'a> Context<'_, 'a> {
+    /// What is known of the App on `node`.
+    pub(crate) fn on(&self, node: usize) -> Option<&Evidence<'a>> {
+        self.evidence.binary_search_by_key(&node, |e| e.node).ok().map(|at| &self.evidence[at])
+    }
+
+    /// Whether the App may have an entry on `node`: it matches, and nothing of an earlier App is left there.
+    pub(crate) fn fits(&self, node: usize) -> bool {
+        self.matching.mask[node] && !self.on(node).is_some_and(|e| e.foreign(self.app))
+    }
+
+    /// Whether an instance may run on `node` (it may be Lost).
+    pub(crate) fn may_run(&self, node: usize) -> bool {
+        self.fits(node) && !self.away.contains_key(&node)
+    }
+
+    /// Whether an instance may be newly placed on `node`.
+    pub(crate) fn may_start(&self, node: usize) -> bool {
+        self.world.nodes[node].live && self.may_run(node) && !self.busy.contains(&node)
+    }
+
+    /// The role last written for `node`, unless it belongs to an earlier App.
+    pub(crate) fn role(&self, node: usize) -> Option<Role> {
+        self.on(node).filter(|e| !e.foreign(self.app)).and_then(Evidence::role)
+    }
+
+    /// Nodes that have this role as last written.
+    pub(crate) fn with_role(&self, role: Role) -> impl Iterator<Item = usize> + '_ {
+        self.evidence.iter().filter(move |e| e.role() == Some(role) && !e.foreign(self.app)).map(|e| e.node)
+    }
+
+    /// Whether the instance on `node` is seen to serve.
+    pub(crate) fn healthy(&self, node: usize) -> bool {
+        self.on(node).is_some_and(|e| !e.lost && e.observed.is_some_and(|o| o.healthy))
+    }
+
+    /// A new entry in `role`. Epochs, VIP and partitions are for the caller, peers are filled in at the end.
+    pub(crate) fn entry(&self, role: Role, reason: Reason) -> AppAssignment {
+        AppAssignment {
+            uid: self.app.metadata.uid.clone(),
+            generation: self.app.metadata.generation,
+            mode: self.app.spec.mode,
+            role,
+            epoch: 0,
+            releasing: None,
+            run: run_spec(self.app),
+            vip: None,
+            ring: None,
+            peers: Vec::new(),
+            reason,
+        }
+    }
+
+    /// The reason last written if the role stays and it is one of `codes`, else a new one: what decided then still stands.
+    pub(crate) fn keep_reason(&self, node: usize, role: Role, codes: &[ReasonCode], new: impl FnOnce() -> Reason) -> Reason {
+        let last = self.on(node).filter(|e| !e.foreign(self.app)).and_then(|e| e.entry);
+        last.filter(|e| e.role == role && codes.contains(&e.reason.code)).map_or_else(new, |e| e.reason.clone())
+    }
+
+    /// Entries for all nodes that have something of the App and no place in `planned`.
+    pub(crate) fn withdraw_rest(&self, planned: &mut Entries, why: impl Fn(usize) -> Reason) {
+        for seen in self.evidence {
+            if !planned.contains_key(&seen.node)
+                && let Some(entry) = absent(self.name, Some(self.app), seen, || why(seen.node))
+            {
+                planned.insert(seen.node, entry);
+            }
+        }
+    }
+
+    /// Why an instance has to leave a node, where it is not a matter of numbers.
+    pub(crate) fn why_not(&self, node: usize) -> Option<Reason> {
+        if self.on(node).is_some_and(|e| e.foreign(self.app)) {
+            return Some(reason(
+                ReasonCode::NotEligible,
+                "belongs to an earlier App of this name, or to this one in another mode".to_owned(),
+            ));
+        }
+        if !self.matching.mask[node] {
+            return Some(reason(ReasonCode::NotEligible, "placement.nodes or nodeSelector leave this node out".to_owned()));
+        }
+        self.away
+            .get(&node)
+            .map(|other| reason(ReasonCode::NotEligible, format!("App {other} runs here, and the two are kept apart by awayFromApps")))
+    }
+
+    /// Rules of the moment that keep the App from `node`.
+    pub(crate) fn rules_now(&self, node: usize, exclusive: bool) -> Vec<Rule<'a>> {
+        let view = &self.world.nodes[node];
+        let mut rules = Vec::new();
+        rules.extend(self.away.get(&node).map(|other| Rule::Away(other)));
+        if !view.live {
+            rules.push(Rule::Lost);
+        } else if exclusive && !view.can_hold() {
+            rules.push(Rule::Quorum);
+        }
+        if self.busy.contains(&node) || self.on(node).is_some_and(|e| e.foreign(self.app)) {
+            rules.push(Rule::Leftover);
+        }
+        rules
+    }
+
+    /// The sentence for a shortage.
+    pub(crate) fn explain(&self, exclusive: bool) -> String {
+        crate::eligibility::explain(self.world, &self.app.spec.placement, |node| self.rules_now(node, exclusive))
+    }
+
+    /// Notes with the number of nodes that may run it now.
+    pub(crate) fn notes(&self, exclusive: bool) -> AppNotes {
+        let may = |node: &&usize| self.may_start(**node) && (!exclusive || self.world.nodes[**node].can_hold());
+        AppNotes { eligible: self.matching.list.iter().filter(may).count(), ..AppNotes::default() }
+    }
+}
+
+/// The part of the spec that says what runs.
+pub(crate) fn run_spec(app: &App) -> RunSpec {
+    RunSpec { unit: app.spec.unit.clone(), exec: app.spec.exec.clone(), standby: app.spec.standby, database: app.spec.database.clone() }
+}
+
+/// A reason from its two halves.
+pub(crate) const fn reason(code: ReasonCode, message: String) -> Reason {
+    Reason { code, message }
+}
+
+/// The entry that takes an App off a node; `None` once the node confirmed that nothing is left.
+///
+/// It keeps what the last entry said of the unit, so that the agent knows what to stop, and marks what has to be let go.
+pub(crate) fn absent(name: &str, app: Option<&App>, seen: &Evidence<'_>, why: impl FnOnce() -> Reason) -> Option<AppAssignment> {
+    if seen.confirmed_absent() {
+        return None;
+    }
+    let mut entry = seen.entry.cloned().unwrap_or_else(|| from_observed(name, app, seen));
+    let why = why();
+    if entry.role != Role::Absent || entry.reason.code != why.code {
+        entry.reason = why;
+    }
+    entry.role = Role::Absent;
+    entry.peers.clear();
+    entry.releasing = seen.slot_claim();
+    entry.vip = seen.vip_claims().next().map(|claim| {
+        let interface = entry.vip.as_ref().map(|v| &v.interface).or(app.and_then(|a| a.spec.vip.as_ref()).map(|v| &v.interface));
+        VipAssignment {
+            address: claim.address.to_owned(),
+            interface: interface.cloned().unwrap_or_default(),
+            hold: false,
+            epoch: entry.vip.as_ref().map_or(claim.epoch, |v| v.epoch.max(claim.epoch)),
+            releasing: Some(claim.epoch),
+        }
+    });
+    let release = seen.ring_claims();
+    if entry.mode == Mode::Ring || !release.is_empty() {
+        // The newest epoch of the groups that go has to be remembered.
+        let newest = entry.ring.iter().flat_map(|r| r.own.iter().map(|g| g.epoch)).max().unwrap_or(0);
+        entry.epoch = entry.epoch.max(newest);
+        let (partitions, version) = entry.ring.as_ref().map_or((app.map_or(0, App::partitions), 0), |r| (r.partitions, r.version));
+        entry.ring = Some(RingAssignment { partitions, own: Vec::new(), release, version });
+    }
+    Some(entry)
+}
+
+/// What can be said of an App of which only the node's status tells.
+fn from_observed(name: &str, app: Option<&App>, seen: &Evidence<'_>) -> AppAssignment {
+    let observed = seen.observed.cloned().unwrap_or_default();
+    let app = app.filter(|a| a.metadata.uid == observed.uid);
+    let mode = if observed.ring.is_some() {
+        Mode::Ring
+    } else if observed.role == Role::Member {
+        Mode::Spread
+    } else {
+        Mode::Singleton
+    };
+    let unit = observed.unit.filter(|u| u.name != unit_name(name, None));
+    AppAssignment {
+        uid: observed.uid,
+        generation: observed.generation,
+        mode: app.map_or(mode, |a| a.spec.mode),
+        role: Role::Absent,
+        epoch: observed.epoch.max(observed.gave_up),
+        run: app.map_or_else(
+            || RunSpec { unit: unit.map(|u| cluster_schemas::app::UnitSpec { name: u.name, content: None }), ..RunSpec::default() },
+            run_spec,
+        ),
+        ..AppAssignment::default()
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the planner from outside: scenarios by hand, and a small simulated world under random schedules.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod builders;
+mod cluster;
+mod scenarios;
