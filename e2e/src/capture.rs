@@ -62,7 +62,7 @@ impl Lab {
         let dir = self.layout.state().join("captures");
         make_dir(&dir)?;
         let file = dir.join(format!("{port}-{}.pcap", &random_hex()?[..8]));
-        let mut command = command_in_cgroup(&self.cgroups.outside()?, "nsenter")?;
+        let mut command = command_in_cgroup(&self.cgroups.outside()?.join("cgroup.procs"), "nsenter")?;
         command.arg(format!("--net={}", netns_path(&self.layout.switch_ns()).display()));
         command.args(["--", "tcpdump", "--immediate-mode", "--packet-buffered", "--time-stamp-precision=nano", "-n", "-Z", "root"]);
         command.args(["--interface", &port, "-w"]).arg(&file);

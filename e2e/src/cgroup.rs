@@ -50,16 +50,16 @@ impl Cgroups {
         self.lab.join(node.to_string())
     }
 
-    /// The `cgroup.procs` to join for a command inside a node.
+    /// The cgroup for commands inside a node.
     pub(crate) fn node_exec(&self, node: NodeId) -> PathBuf {
-        self.node(node).join(EXEC).join("cgroup.procs")
+        self.node(node).join(EXEC)
     }
 
-    /// The `cgroup.procs` to join for the client and for the lab's own helpers.
+    /// The cgroup for commands of the client and for the lab's own helpers.
     pub(crate) fn outside(&self) -> Result<PathBuf> {
         let dir = self.lab.join("outside");
         fs::create_dir_all(&dir).context(|| format!("create cgroup {}", dir.display()))?;
-        Ok(dir.join("cgroup.procs"))
+        Ok(dir)
     }
 
     /// Makes the cgroups of a node and returns the `cgroup.procs` its supervisor has to join.
@@ -119,8 +119,8 @@ impl Cgroups {
         self.v1_lab.as_ref().map_or(Ok(()), |dir| remove_tree(&dir.join(node.to_string())))
     }
 
-    /// Kills everything of the lab and removes its cgroups. Says how many processes there were.
-    pub(crate) fn destroy(&self) -> Result<usize> {
+    /// Kills everything of the lab and removes its cgroups. Returns the processes there were.
+    pub(crate) fn destroy(&self) -> Result<Vec<u32>> {
         let mut killed = Vec::new();
         if self.lab.exists() {
             killed = tree(&self.lab).iter().flat_map(|dir| pids(dir)).collect();
@@ -135,14 +135,17 @@ impl Cgroups {
         for dir in std::iter::once(&self.parent).chain(self.v1_lab.as_deref().and_then(Path::parent).map(Path::to_path_buf).as_ref()) {
             let _in_use = fs::remove_dir(dir);
         }
-        // The dead hold nothing any more, but are in the process table until the host's init collects them. One that takes
-        // its time is not our error.
-        let _slow_init = wait_until("init to collect the dead", COLLECT, || {
-            let left = killed.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).count();
-            if left == 0 { Ok(()) } else { Err(left) }
-        });
-        Ok(killed.len())
+        Ok(killed)
     }
+}
+
+/// Waits until the host's init has collected killed processes. They hold nothing any more, but are in the process table;
+/// an init that takes its time is not our error.
+pub(crate) fn wait_collected(killed: &[u32]) {
+    let _slow_init = wait_until("init to collect the dead", COLLECT, || {
+        let left = killed.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).count();
+        if left == 0 { Ok(()) } else { Err(left) }
+    });
 }
 
 /// The first mount of `mountinfo` whose file system type and super options please `wanted`.

@@ -1,10 +1,12 @@
 //! Running commands: inside a node, and outside as the client.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::error::{LabError, Result};
+use crate::error::{Context, LabError, Result};
+use crate::group::{Background, Group};
 use crate::lab::Lab;
 use crate::machine::PATH;
 use crate::names::{NodeId, netns_path};
@@ -22,14 +24,18 @@ impl Lab {
     /// [`LabError::NodeState`] unless the node is on, booted and not paused.
     pub fn command<S: AsRef<OsStr>>(&self, node: impl Into<NodeId>, argv: impl IntoIterator<Item = S>) -> Result<Command> {
         let node = self.check(node)?;
+        self.command_in(node, &self.cgroups.node_exec(node).join("cgroup.procs"), &words(argv)?)
+    }
+
+    fn command_in(&self, node: NodeId, procs: &Path, argv: &[OsString]) -> Result<Command> {
         let pid = self.node_pid(node)?;
         if self.cgroups.is_frozen(node) {
             let fix = format!("it runs nothing until 'lab --name {} resume {node}'", self.name());
             return Err(LabError::NodeState { node, state: "paused", fix });
         }
-        let mut command = command_in_cgroup(&self.cgroups.node_exec(node), "nsenter")?;
+        let mut command = command_in_cgroup(procs, "nsenter")?;
         command.arg(format!("--target={pid}"));
-        command.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"]).args(words(argv)?);
+        command.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"]).args(argv);
         command.env_clear().envs([("PATH", PATH), ("HOME", "/root"), ("LANG", "C.UTF-8")]);
         if let Some(term) = std::env::var_os("TERM") {
             command.env("TERM", term);
@@ -41,7 +47,7 @@ impl Lab {
     /// error here: see [`Ran::ok`].
     ///
     /// # Errors
-    /// As [`Lab::command`]; [`LabError::TimedOut`] after [`EXEC_LIMIT`].
+    /// As [`Lab::command`]; [`LabError::TimedOut`] after [`EXEC_LIMIT`], when the command and all it started is killed.
     pub fn exec<S: AsRef<OsStr>>(&self, node: impl Into<NodeId>, argv: impl IntoIterator<Item = S>) -> Result<Ran> {
         self.exec_within(EXEC_LIMIT, node, argv)
     }
@@ -51,8 +57,26 @@ impl Lab {
     /// # Errors
     /// As [`Lab::exec`].
     pub fn exec_within<S: AsRef<OsStr>>(&self, limit: Duration, node: impl Into<NodeId>, argv: impl IntoIterator<Item = S>) -> Result<Ran> {
-        let (node, argv) = (node.into(), words(argv)?);
-        run(self.command(node, &argv)?, Some(format!("{node}: {}", shown(&argv))), limit)
+        let (node, argv) = (self.check(node)?, words(argv)?);
+        let group = self.node_group(node)?;
+        let command = self.command_in(node, &group.procs(), &argv)?;
+        run(command, &format!("{node}: {}", shown(&argv)), limit, |_| group.kill())
+    }
+
+    /// Starts a command inside a node that goes on beside the caller.
+    ///
+    /// # Errors
+    /// As [`Lab::command`].
+    pub fn start<S: AsRef<OsStr>>(&self, node: impl Into<NodeId>, argv: impl IntoIterator<Item = S>) -> Result<Background> {
+        let node = self.check(node)?;
+        let group = self.node_group(node)?;
+        Background::start(self.command_in(node, &group.procs(), &words(argv)?)?, group)
+    }
+
+    /// The node's state is looked at first: a cgroup made for a node that is off would be in the way of its boot.
+    fn node_group(&self, node: NodeId) -> Result<Group> {
+        self.node_pid(node)?;
+        Group::new(&self.cgroups.node_exec(node))
     }
 
     /// A command of the outside client: a process of the host in a network namespace of its own on the lab's network,
@@ -61,8 +85,12 @@ impl Lab {
     /// # Errors
     /// [`LabError::Io`] when the lab's cgroup cannot be joined.
     pub fn client_command<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Result<Command> {
-        let mut command = command_in_cgroup(&self.cgroups.outside()?, "nsenter")?;
-        command.arg(format!("--net={}", netns_path(&self.layout.client_ns()).display())).arg("--").args(words(argv)?);
+        self.client_command_in(&self.cgroups.outside()?.join("cgroup.procs"), &words(argv)?)
+    }
+
+    fn client_command_in(&self, procs: &Path, argv: &[OsString]) -> Result<Command> {
+        let mut command = command_in_cgroup(procs, "nsenter")?;
+        command.arg(format!("--net={}", netns_path(&self.layout.client_ns()).display())).arg("--").args(argv);
         let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
         command.env("PATH", format!("{}:{path}", self.config.bin_dir.display()));
         command.env("CLUSTERCTL_CONFIG", self.layout.client_dir().join("cli.yaml"));
@@ -72,10 +100,22 @@ impl Lab {
     /// Runs a command of the client to its end, with nothing on its standard input.
     ///
     /// # Errors
-    /// As [`Lab::client_command`]; [`LabError::TimedOut`] after [`EXEC_LIMIT`].
+    /// As [`Lab::client_command`]; [`LabError::TimedOut`] after [`EXEC_LIMIT`], when the command and all it started is
+    /// killed.
     pub fn client<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Result<Ran> {
         let argv = words(argv)?;
-        run(self.client_command(&argv)?, Some(format!("client: {}", shown(&argv))), EXEC_LIMIT)
+        let group = Group::new(&self.cgroups.outside()?)?;
+        let command = self.client_command_in(&group.procs(), &argv)?;
+        run(command, &format!("client: {}", shown(&argv)), EXEC_LIMIT, |_| group.kill())
+    }
+
+    /// Starts a command of the client that goes on beside the caller.
+    ///
+    /// # Errors
+    /// As [`Lab::client_command`].
+    pub fn start_client<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Result<Background> {
+        let group = Group::new(&self.cgroups.outside()?)?;
+        Background::start(self.client_command_in(&group.procs(), &words(argv)?)?, group)
     }
 
     /// Runs `work` in a thread on the client's side of the lab's network: what it connects to is the lab's. Threads it
@@ -131,7 +171,6 @@ impl Lab {
     /// # Errors
     /// As [`Lab::node_pid`]; [`LabError::Io`] when the file cannot be read.
     pub fn read(&self, node: impl Into<NodeId>, path: &str) -> Result<String> {
-        use crate::error::Context;
         let node = self.check(node)?;
         let seen = format!("/proc/{}/root{path}", self.node_pid(node)?);
         std::fs::read_to_string(seen).context(|| format!("read {path} of {node}"))
@@ -148,6 +187,6 @@ impl Lab {
     }
 }
 
-fn shown(argv: &[std::ffi::OsString]) -> String {
+fn shown(argv: &[OsString]) -> String {
     argv.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

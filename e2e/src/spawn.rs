@@ -61,9 +61,8 @@ fn line(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Runs a command to its end with nothing on standard input; kills it after `limit`.
-pub(crate) fn run(mut command: Command, label: Option<String>, limit: Duration) -> Result<Ran> {
-    let label = label.unwrap_or_else(|| line(&command));
+/// Runs a command to its end with nothing on standard input. After `limit` it is ended by `kill`, by default [`kill_pid`].
+pub(crate) fn run(mut command: Command, label: &str, limit: Duration, kill: impl FnOnce(Pid)) -> Result<Ran> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let started = Instant::now();
     let child = command.spawn().context(|| format!("start {label}"))?;
@@ -72,17 +71,23 @@ pub(crate) fn run(mut command: Command, label: Option<String>, limit: Duration) 
     // The waiting thread owns the child, so the pid stays its own until the result has been sent.
     thread::spawn(move || sender.send(child.wait_with_output()));
     let Ok(output) = receiver.recv_timeout(limit) else {
-        kill(pid, Signal::SIGKILL).context(|| format!("kill {label}"))?;
-        return Err(LabError::TimedOut { what: label, waited: limit, last: "still running; killed".to_owned() });
+        kill(pid);
+        return Err(LabError::TimedOut { what: label.to_owned(), waited: limit, last: "still running; killed".to_owned() });
     };
     let Output { status, stdout, stderr } = output.context(|| format!("wait for {label}"))?;
     Ok(Ran {
-        command: label,
+        command: label.to_owned(),
         code: exit_code(status),
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
         took: started.elapsed(),
     })
+}
+
+/// Kills one process, with no regard to what it started.
+fn kill_pid(pid: Pid) {
+    // The only error is that it has ended by itself just now.
+    let _ended = kill(pid, Signal::SIGKILL);
 }
 
 /// No tool of the host that the lab uses takes this long unless something is wrong.
@@ -92,7 +97,8 @@ const TOOL_LIMIT: Duration = Duration::from_secs(20);
 pub(crate) fn tool<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> Result<String> {
     let mut command = Command::new(program);
     command.args(args);
-    run(command, None, TOOL_LIMIT)?.ok()
+    let label = line(&command);
+    run(command, &label, TOOL_LIMIT, kill_pid)?.ok()
 }
 
 /// Runs `work` in a thread of its own that has entered the network namespace behind `path`.
@@ -169,16 +175,16 @@ mod tests {
 
     #[test]
     fn exit_codes_and_output_are_reported() {
-        let ran = run(bash("echo out; echo err >&2; exit 7"), None, TOOL_LIMIT).unwrap();
+        let ran = run(bash("echo out; echo err >&2; exit 7"), "it", TOOL_LIMIT, kill_pid).unwrap();
         assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (7, "out\n", "err\n"));
         let error = ran.ok().unwrap_err();
         assert!(matches!(&error, LabError::Failed { code: 7, stderr, .. } if stderr == "err"), "{error}");
-        assert_eq!(run(bash("kill -TERM $$"), None, TOOL_LIMIT).unwrap().code, 143);
+        assert_eq!(run(bash("kill -TERM $$"), "it", TOOL_LIMIT, kill_pid).unwrap().code, 143);
     }
 
     #[test]
     fn a_command_that_hangs_is_killed() {
-        let error = run(bash("exec sleep 600"), None, Duration::from_millis(50)).unwrap_err();
+        let error = run(bash("exec sleep 600"), "it", Duration::from_millis(50), kill_pid).unwrap_err();
         assert!(matches!(error, LabError::TimedOut { .. }), "{error}");
     }
 }

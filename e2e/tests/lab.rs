@@ -2,6 +2,8 @@
 //!
 //! Needs root and what `scripts/setup` installs; without them it fails and says so.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and tells figures by printing")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -108,7 +110,7 @@ fn one_lab_from_up_to_down() -> Result<()> {
     crash_lets_nothing_out_and_boot_keeps_the_disk(&lab)?;
     impossible_things_are_refused(&lab)?;
 
-    drop(lab);
+    lab.down()?;
     assert_eq!(traces_of("selftest"), [""; 0]);
     assert_eq!(host_links(), links);
     assert!(matches!(Lab::attach("selftest"), Err(LabError::NotUp { .. })));
@@ -193,7 +195,7 @@ fn cut_is_seen_by_the_node_and_drop_is_not(lab: &Lab) -> Result<()> {
 
 fn pause_stops_time_and_resume_goes_on(lab: &Lab) -> Result<()> {
     let count = "i=0; while :; do i=$((i+1)); echo $i >/run/count.new; mv /run/count.new /run/count; sleep 0.01; done";
-    let mut counter = lab.command(2, ["sh", "-c", count])?.spawn().unwrap();
+    let counter = lab.start(2, ["sh", "-c", count])?;
     let path = format!("/proc/{}/root/run/count", lab.node_pid(2)?);
     let read = || fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok()).ok_or("no number");
     wait_until("the counter", SOON, read)?;
@@ -215,8 +217,10 @@ fn pause_stops_time_and_resume_goes_on(lab: &Lab) -> Result<()> {
     assert!(greets(lab, 2).is_err(), "resume plugged in a cable that was pulled");
     lab.heal(2)?;
     wait_until("n2 to be back", SOON, || greets(lab, 2))?;
-    counter.kill().unwrap();
-    counter.wait().unwrap();
+    drop(counter);
+    let last = read().unwrap();
+    sleep(Duration::from_millis(100));
+    assert_eq!(read(), Ok(last), "a stopped background command goes on");
     Ok(())
 }
 
@@ -244,7 +248,7 @@ fn crash_lets_nothing_out_and_boot_keeps_the_disk(lab: &Lab) -> Result<()> {
 
     // A busy node: datagrams all the time, and connections (its NATS server has more) that a dying process would end.
     let traffic = "for i in 1 2 3 4; do exec {fd}<>/dev/tcp/10.99.0.12/4222; done; touch /run/talking; while :; do echo x >/dev/udp/10.99.0.12/9; done";
-    let mut talker = lab.command(1, ["bash", "-c", traffic])?.spawn().unwrap();
+    let mut talker = lab.start(1, ["bash", "-c", traffic])?;
     wait_until("n1 to talk", SOON, || lab.read(1, "/run/talking"))?;
     let capture = lab.capture(Tap::Port(NodeId::from(2)), "")?;
     // Long enough for the capture to see the node talk.
@@ -253,7 +257,7 @@ fn crash_lets_nothing_out_and_boot_keeps_the_disk(lab: &Lab) -> Result<()> {
     // Long enough for a first retransmission, were anything left that could retransmit.
     sleep(Duration::from_millis(300));
     let frames: Vec<Frame> = capture.stop()?.into_iter().filter(|frame| frame.is_from(1)).collect();
-    talker.wait().unwrap();
+    assert_eq!(talker.ended()?, Some(128 + 9), "the power cut left a command running");
 
     let before = frames.iter().filter(|frame| frame.time < crash.started).count();
     assert!(before > 50, "only {before} frames of n1 before the crash: this would prove nothing");
@@ -293,9 +297,13 @@ fn impossible_things_are_refused(lab: &Lab) -> Result<()> {
     lab.crash(3)?;
     assert!(matches!(lab.crash(3), Err(LabError::NodeState { state: "off", .. })));
     assert!(matches!(lab.pause(3), Err(LabError::NodeState { state: "off", .. })));
-    // A hung command ends with its node's limit, not with the test's.
-    let hung = lab.exec_within(Duration::from_millis(100), 1, ["sleep", "600"]);
+    // A hung command ends after its own limit, and all of it.
+    let hung = lab.exec_within(Duration::from_millis(100), 1, ["sleep", "54321"]);
     assert!(matches!(hung, Err(LabError::TimedOut { .. })));
+    wait_until("the hung command to be gone", SOON, || {
+        let all = lab.exec(1, ["sh", "-c", "cat /proc/[0-9]*/cmdline"])?.stdout;
+        if all.contains("sleep\x0054321") { Err(LabError::Invalid("it runs".to_owned())) } else { Ok(()) }
+    })?;
     Ok(())
 }
 
@@ -332,10 +340,10 @@ fn two_labs_run_side_by_side_and_an_unclean_end_is_cleaned_up() -> Result<()> {
     assert!(again.read(1, "/var/lib/mine").is_err(), "a new lab found the old one's disk");
     assert_eq!(greets(&two, 1), Ok(()));
 
-    drop(one);
+    one.down()?;
     assert_eq!(traces_of("selftest-one"), [""; 0]);
     assert_eq!(greets(&two, 1), Ok(()), "one lab's end hit the other");
-    drop(two);
+    two.down()?;
     assert_eq!(traces_of("selftest-two"), [""; 0]);
     // Nothing there is fine as well.
     let nothing = Lab::remove("selftest-two")?;
