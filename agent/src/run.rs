@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
-use cluster_bus::{Bucket, Bus, ConnectError, Names, Watch};
+use cluster_bus::{Bucket, Bus, Change, ConnectError, Names, Watch};
 use cluster_schemas::assignment::Order;
 use cluster_schemas::{Assignment, Heartbeat, Node, NodeStatus};
 use nix::fcntl::{Flock, FlockArg};
@@ -237,7 +237,8 @@ async fn hear_beats(bus: Bus, inputs: mpsc::Sender<Input>) {
 
 async fn watch_assignment(bus: Bus, node: String, inputs: mpsc::Sender<Input>, mut relists: mpsc::Receiver<()>) {
     let kv = bus.open::<Assignment>(Bucket::Assignments).await;
-    let mut watch: Watch<Assignment> = kv.watch(&format!("node.{node}"));
+    let key = format!("node.{node}");
+    let mut watch: Watch<Assignment> = kv.watch(&key);
     loop {
         tokio::select! {
             change = watch.next() => match change {
@@ -247,10 +248,21 @@ async fn watch_assignment(bus: Bus, node: String, inputs: mpsc::Sender<Input>, m
                 None => {
                     warn!("the watch of the assignment ended, beginning anew");
                     tokio::time::sleep(SUBSCRIBE_RETRY).await;
-                    watch = kv.watch(&format!("node.{node}"));
+                    watch = kv.watch(&key);
                 }
             },
-            asked = relists.recv() => if asked.is_some() { watch.relist() } else { return },
+            asked = relists.recv() => {
+                if asked.is_none() {
+                    return;
+                }
+                watch.relist();
+                // A new consumer needs the whole of JetStream; the one key that matters needs its stream's leader only.
+                if let Ok(Some(entry)) = kv.get(&key).await
+                    && inputs.send(Input::Assignment(Change::Put { key: key.clone(), entry })).await.is_err()
+                {
+                    return;
+                }
+            }
         }
     }
 }

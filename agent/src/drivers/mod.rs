@@ -8,6 +8,7 @@
 
 pub mod arp;
 pub mod netlink;
+pub mod systemd;
 pub mod unit_text;
 mod units;
 mod vips;

@@ -41,6 +41,8 @@ pub struct Seen {
     pub vip_present: bool,
     /// Starts and reloads wait: the last one failed a short time ago.
     pub backing_off: bool,
+    /// The last attempt to run it here failed, and still counts.
+    pub failure_counts: bool,
 }
 
 /// The next thing to do.

@@ -40,6 +40,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(100);
 const RESYNC: Duration = Duration::from_secs(15);
 /// First and longest pause after a failed step; it doubles in between.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// A failed attempt counts against this node for so long, or until the App's spec changes: a standby that reports it is passed over.
+const FAILURE_COUNTS: Duration = Duration::from_secs(300);
 /// Lines of the unit's log that go with the report of a failure.
 const LOG_LINES: u32 = 10;
 
@@ -79,6 +81,8 @@ pub struct Worker<U, V> {
     failures: u32,
     retry_at: Option<Instant>,
     saw_failed: bool,
+    /// When the App last failed here, and with which version of its spec.
+    failed: Option<(Instant, u64)>,
     reported: Option<AppObserved>,
     refreshed: Instant,
 }
@@ -96,6 +100,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             failures: 0,
             retry_at: None,
             saw_failed: false,
+            failed: None,
             reported: None,
             refreshed: Instant::now(),
         }
@@ -121,7 +126,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             }
             let step = match self.look(&target).await {
                 Ok(seen) => {
-                    self.note_failed_unit(&target, &seen).await;
+                    self.note_failed_unit(&target, &seen, desired.entry.generation).await;
                     let text = self.unit_content(&desired);
                     let content = match &text {
                         Ok(content) => content.as_deref(),
@@ -205,12 +210,18 @@ impl<U: Units, V: Vips> Worker<U, V> {
             Some((vip, ..)) => self.parts.vips.present(vip).await.map_err(|e| cluster_telemetry::chain(&e))?,
             None => false,
         };
-        Ok(Seen { old_unit, unit, vip_present, backing_off: self.retry_at.is_some() })
+        Ok(Seen { old_unit, unit, vip_present, backing_off: self.retry_at.is_some(), failure_counts: self.failed.is_some() })
     }
 
     /// A unit that failed by itself is a failure like one of ours: it waits before it is started again.
-    async fn note_failed_unit(&mut self, target: &Target, seen: &Seen) {
+    async fn note_failed_unit(&mut self, target: &Target, seen: &Seen, generation: u64) {
         let failed = seen.unit.active_state == ActiveState::Failed;
+        if failed && target.run == Wish::Yes {
+            self.failed = Some((Instant::now(), generation));
+        }
+        if self.failed.is_some_and(|(at, of)| at.elapsed() > FAILURE_COUNTS || of != generation) {
+            self.failed = None;
+        }
         if failed && !self.saw_failed && target.run == Wish::Yes && self.retry_at.is_none() {
             let what = format!("result {}, exit status {}", seen.unit.result, seen.unit.exit_status);
             self.failed(&format!("keep unit {} running", target.unit), &what).await;
@@ -219,6 +230,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         if seen.unit.is_running() && self.retry_at.is_none() && (target.vip.is_none() || seen.vip_present || !target.run.may_stay()) {
             self.trouble.clear();
             self.failures = 0;
+            self.failed = None;
         }
     }
 
@@ -423,6 +435,9 @@ impl<U: Units, V: Vips> Worker<U, V> {
     async fn outcome(&mut self, what: &str, result: Result<(), UnitError>, target: &Target) {
         let Err(error) = result else { return };
         let mut text = cluster_telemetry::chain(&error);
+        if target.run == Wish::Yes {
+            self.failed = Some((Instant::now(), self.desired.borrow().entry.generation));
+        }
         if matches!(error, UnitError::JobFailed { .. } | UnitError::JobTimeout { .. }) {
             text = with_log(text, self.parts.units.log_tail(&target.unit, LOG_LINES).await);
         }

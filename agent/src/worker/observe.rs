@@ -52,7 +52,13 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
 
 fn state(target: &Target, seen: &Seen, gone: bool, trouble: &str) -> InstanceState {
     if !target.run.may_stay() {
-        return if gone { InstanceState::Stopped } else { InstanceState::Stopping };
+        // A standby that failed says so, or it would be chosen again at once.
+        let failed = seen.failure_counts && target.role.is_some();
+        return match gone {
+            true if failed => InstanceState::Failed,
+            true => InstanceState::Stopped,
+            false => InstanceState::Stopping,
+        };
     }
     match seen.unit.active_state {
         ActiveState::Active | ActiveState::Reloading => InstanceState::Running,

@@ -88,6 +88,7 @@ impl World {
             unit: self.unit(&target.unit),
             vip_present: target.vip.as_ref().is_some_and(|(v, ..)| self.address.as_ref() == Some(v)),
             backing_off: false,
+            failure_counts: false,
         }
     }
 

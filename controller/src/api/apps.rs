@@ -1,0 +1,201 @@
+//! Apps: list, read, write, delete. Writes go to the store by compare-and-set; any controller takes them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use cluster_bus::{KvError, Revised};
+use cluster_schemas::App;
+use cluster_schemas::api::{AppView, Applied, Deleted, FieldProblem, List, Outcome};
+use cluster_schemas::manifest;
+use serde::Deserialize;
+use tracing::info;
+
+use super::{Api, ApiError};
+use crate::world::World;
+
+/// Attempts of a write that stands on no revision of the user's, when other writes come between.
+const ATTEMPTS: u32 = 5;
+
+/// `GET /v1/apps`
+pub async fn list(State(api): State<Arc<Api>>) -> Result<Json<List<AppView>>, ApiError> {
+    let world = api.world.read();
+    let apps = apps_of(&world)?;
+    Ok(Json(List { items: apps.values().map(|app| view(&world, app)).collect() }))
+}
+
+/// `GET /v1/apps/NAME`
+pub async fn one(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Json<AppView>, ApiError> {
+    let world = api.world.read();
+    let app = apps_of(&world)?.get(&name).ok_or_else(|| no_app(&name))?;
+    Ok(Json(view(&world, app)))
+}
+
+/// The caches' Apps.
+pub(super) fn apps_of(world: &World) -> Result<&BTreeMap<String, App>, ApiError> {
+    world.apps.as_ref().ok_or_else(|| ApiError::unavailable("the caches are not complete yet"))
+}
+
+pub(super) fn no_app(name: &str) -> ApiError {
+    ApiError::not_found(format!("there is no App {name:?}"))
+}
+
+fn view(world: &World, app: &App) -> AppView {
+    let status = world.app_statuses.as_ref().and_then(|s| s.get(&app.metadata.name)).map(|s| s.value.clone());
+    AppView::new(app.clone(), status.filter(|s| s.uid == app.metadata.uid))
+}
+
+/// `PUT /v1/apps/NAME`
+pub async fn put(State(api): State<Arc<Api>>, Path(name): Path<String>, body: Bytes) -> Result<(StatusCode, Json<Applied>), ApiError> {
+    let value = serde_json::from_slice(&body).map_err(|e| ApiError::bad_request(format!("the body is not JSON: {e}")))?;
+    let wanted = manifest::from_json(&value).map_err(|problems| ApiError::invalid(&format!("App {name:?}"), problems))?;
+    if wanted.metadata.name != name {
+        return Err(ApiError::bad_request(format!("the path names {name:?}, metadata.name is {:?}", wanted.metadata.name)));
+    }
+    let store = api.store()?;
+    for attempt in 1.. {
+        let present = store.get(&name).await?;
+        match write(&api, present, wanted.clone()).await {
+            Err(KvOrApi::Kv(KvError::Conflict { .. })) if wanted.metadata.resource_version == 0 && attempt < ATTEMPTS => {}
+            Err(KvOrApi::Kv(error)) => return Err(error.into()),
+            Err(KvOrApi::Api(error)) => return Err(error),
+            Ok(applied) => {
+                info!(app = name, generation = applied.app.metadata.generation, outcome = ?applied.outcome, "App written");
+                let status = if applied.outcome == Outcome::Created { StatusCode::CREATED } else { StatusCode::OK };
+                return Ok((status, Json(applied)));
+            }
+        }
+    }
+    Err(ApiError::conflict(format!("App {name:?} is written by others all the time, try again")))
+}
+
+enum KvOrApi {
+    Kv(KvError),
+    Api(ApiError),
+}
+
+async fn write(api: &Api, present: Option<Revised<App>>, mut wanted: App) -> Result<Applied, KvOrApi> {
+    let name = wanted.metadata.name.clone();
+    let expected = wanted.metadata.resource_version;
+    let stale = |now: &str| {
+        KvOrApi::Api(ApiError::conflict(format!(
+            "App {name:?} has {now}, not revision {expected} that this write stands on: read it again and merge your change"
+        )))
+    };
+    let claimed = claimed_by_others(&api.world.read(), &wanted);
+    if !claimed.is_empty() {
+        return Err(KvOrApi::Api(ApiError::invalid(&format!("App {name:?}"), claimed)));
+    }
+    let store = api.store().map_err(KvOrApi::Api)?;
+    let Some(Revised { value: old, revision }) = present else {
+        if expected != 0 {
+            return Err(stale("no revision, it does not exist"));
+        }
+        wanted.metadata.uid = uuid::Uuid::new_v4().to_string();
+        wanted.metadata.generation = 1;
+        wanted.metadata.resource_version = 0;
+        wanted.metadata.creation_timestamp = Some(format!("{:.0}", jiff::Timestamp::now()));
+        wanted.metadata.deletion_timestamp = None;
+        let revision = store.create(&name, &wanted).await.map_err(KvOrApi::Kv)?;
+        wanted.metadata.resource_version = revision;
+        return Ok(Applied { outcome: Outcome::Created, app: wanted });
+    };
+    if expected != 0 && expected != revision {
+        return Err(stale(&format!("revision {revision}")));
+    }
+    if old.is_deleted() {
+        return Err(KvOrApi::Api(ApiError::conflict(format!("App {name:?} is being deleted, apply it again when it is gone"))));
+    }
+    let problems = manifest::validate_update(&old, &wanted);
+    if !problems.is_empty() {
+        return Err(KvOrApi::Api(ApiError::invalid(&format!("App {name:?}"), problems)));
+    }
+    let labels = wanted.metadata.labels;
+    let annotations = wanted.metadata.annotations;
+    let mut new = App { spec: wanted.spec, ..old.clone() };
+    new.metadata.labels = labels;
+    new.metadata.annotations = annotations;
+    if new == old {
+        new.metadata.resource_version = revision;
+        return Ok(Applied { outcome: Outcome::Unchanged, app: new });
+    }
+    if new.spec != old.spec {
+        new.metadata.generation += 1;
+    }
+    new.metadata.resource_version = store.update(&name, &new, revision).await.map_err(KvOrApi::Kv)?;
+    Ok(Applied { outcome: Outcome::Configured, app: new })
+}
+
+/// VIPs and units that another App has already. Two writes at the same moment can slip past this; the planner then gives the thing to
+/// the older App and says so on the other.
+fn claimed_by_others(world: &World, wanted: &App) -> Vec<FieldProblem> {
+    let mut problems = Vec::new();
+    let others = world.apps.iter().flatten().filter(|(name, other)| **name != wanted.metadata.name && !other.is_deleted());
+    for (name, other) in others {
+        if let (Some(mine), Some(theirs)) = (&wanted.spec.vip, &other.spec.vip)
+            && mine.ip() == theirs.ip()
+        {
+            problems.push(FieldProblem {
+                pointer: "/spec/vip/address".to_owned(),
+                message: format!("{} is the VIP of App {name:?} already", theirs.address),
+                hint: Some("give this App an address of its own, or delete the other".to_owned()),
+            });
+        }
+        if wanted.unit_name() == other.unit_name() {
+            problems.push(FieldProblem {
+                pointer: "/spec/unit/name".to_owned(),
+                message: format!("{} is run by App {name:?} already", other.unit_name()),
+                hint: Some("one unit belongs to one App; a template (name@instance.service) gives each its own".to_owned()),
+            });
+        }
+    }
+    problems
+}
+
+/// Parameters of a deletion.
+#[derive(Debug, Default, Deserialize)]
+pub struct DeleteQuery {
+    /// Do not wait for nodes that cannot be reached.
+    #[serde(default)]
+    force: bool,
+}
+
+/// `DELETE /v1/apps/NAME`
+pub async fn delete(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    Query(query): Query<DeleteQuery>,
+) -> Result<Json<Deleted>, ApiError> {
+    let store = api.store()?;
+    for _ in 0..ATTEMPTS {
+        let Some(Revised { mut value, revision }) = store.get(&name).await? else { return Err(no_app(&name)) };
+        let written = if query.force {
+            store.delete(&name, revision).await.map(|()| true)
+        } else if value.is_deleted() {
+            Ok(false)
+        } else {
+            value.metadata.deletion_timestamp = Some(format!("{:.0}", jiff::Timestamp::now()));
+            store.update(&name, &value, revision).await.map(|_| false)
+        };
+        match written {
+            Ok(gone) => {
+                info!(app = name, force = query.force, "deletion asked for");
+                let may_still_run = if gone { may_still_run(&api.world.read(), &name) } else { Vec::new() };
+                return Ok(Json(Deleted { gone, may_still_run }));
+            }
+            Err(KvError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(ApiError::conflict(format!("App {name:?} is written by others all the time, try again")))
+}
+
+/// Nodes whose assignment or status has something of the App.
+fn may_still_run(world: &World, app: &str) -> Vec<String> {
+    let assigned = world.assignments.iter().flatten().filter(|(_, a)| a.apps.contains_key(app)).map(|(n, _)| n);
+    let observed = world.statuses.iter().flatten().filter(|(_, s)| s.value.apps.contains_key(app)).map(|(n, _)| n);
+    assigned.chain(observed).cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}

@@ -1,0 +1,104 @@
+//! The HTTP API under `/v1`, beside `/healthz` and `/readyz`. Bodies are in [`cluster_schemas::api`].
+
+mod apps;
+mod auth;
+mod nodes;
+mod problem;
+mod rings;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use cluster_bus::Kv;
+use cluster_schemas::App;
+use cluster_schemas::api::VersionInfo;
+use tokio::net::TcpListener;
+
+use crate::world::SharedWorld;
+
+pub use problem::ApiError;
+
+/// Largest request body, in bytes: the largest manifest.
+const BODY_MAX: usize = 1024 * 1024;
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct Api {
+    /// Caches.
+    pub world: SharedWorld,
+    /// The desired Apps; none until the bucket could be opened.
+    pub apps: tokio::sync::OnceCell<Kv<App>>,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of this controller.
+    pub name: String,
+    /// Bearer token; none only on loopback.
+    pub token: Option<String>,
+}
+
+impl Api {
+    /// The bucket of Apps.
+    pub(crate) fn store(&self) -> Result<&Kv<App>, ApiError> {
+        self.apps.get().ok_or_else(|| ApiError::unavailable("the store is not reached yet"))
+    }
+}
+
+/// All routes.
+pub fn router(api: Arc<Api>) -> Router {
+    let v1 = Router::new()
+        .route("/v1/apps", get(apps::list))
+        .route("/v1/apps/{name}", get(apps::one).put(apps::put).delete(apps::delete))
+        .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes/{name}", get(nodes::one))
+        .route("/v1/assignments", get(nodes::assignments))
+        .route("/v1/assignments/{node}", get(nodes::assignment))
+        .route("/v1/rings/{app}", get(rings::table))
+        .route("/v1/rings/{app}/locate", get(rings::locate))
+        .route("/v1/version", get(version))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_token));
+    Router::new()
+        .merge(v1)
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .fallback(|| async { ApiError::not_found("there is nothing at this path; the API is under /v1") })
+        .method_not_allowed_fallback(|| async { ApiError::method() })
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(api)
+}
+
+/// Serves until `stop` is done, then lets running requests end.
+///
+/// # Errors
+/// As the listener says.
+pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    axum::serve(listener, router(api)).with_graceful_shutdown(stop).await
+}
+
+/// Ready to answer: the caches are complete. A controller that does not lead is as ready as one that does.
+async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, &'static str) {
+    if api.world.read().is_complete() && api.apps.initialized() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the caches are not complete yet\n")
+    }
+}
+
+async fn version(State(api): State<Arc<Api>>) -> Json<VersionInfo> {
+    let world = api.world.read();
+    let leader = world
+        .leader
+        .as_ref()
+        .filter(|(at, _)| at.elapsed() < crate::leadership::BEAT_TIMEOUT)
+        .map(|(_, beat)| (beat.leader.clone(), beat.term));
+    Json(VersionInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster: api.cluster.clone(),
+        controller: api.name.clone(),
+        term: leader.as_ref().map_or(0, |(_, term)| *term),
+        leader: leader.map(|(name, _)| name),
+    })
+}

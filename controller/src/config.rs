@@ -1,0 +1,157 @@
+//! The controller's configuration, `/etc/clusterctl/controller.yaml`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use cluster_bus::NatsConfig;
+use cluster_schemas::name::{NameError, check_name};
+use serde::Deserialize;
+
+/// Shortest bearer token that is accepted, in bytes.
+const TOKEN_MIN: usize = 16;
+
+/// The configuration file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    /// Name of the cluster: the prefix of everything in NATS.
+    pub cluster: String,
+    /// Name of this controller, unique among them; usually the node's.
+    pub name: String,
+    /// How to reach NATS.
+    pub nats: NatsConfig,
+    /// Where the HTTP API listens. Anything but loopback needs `tokenFile`.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// File with the bearer token that every request must carry.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7070))
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not a configuration.
+    #[error("{path}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Place and reason.
+        message: String,
+    },
+    /// A name is no DNS label.
+    #[error("{path}: {field}: {name:?} cannot be a name")]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// What stands there.
+        name: String,
+        /// Which rule it breaks.
+        source: NameError,
+    },
+    /// The API would be open to the network.
+    #[error("{path}: listen: {listen} is not loopback, so tokenFile must name a file with a token (`openssl rand -hex 32` makes one)")]
+    OpenToAll {
+        /// The file.
+        path: PathBuf,
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// The token can be guessed.
+    #[error("{path}: a token needs at least {TOKEN_MIN} characters (`openssl rand -hex 32` makes one)")]
+    ShortToken {
+        /// The token file.
+        path: PathBuf,
+    },
+}
+
+/// A checked configuration with the token read.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The file's content.
+    pub config: Config,
+    /// The bearer token; none only on loopback.
+    pub token: Option<String>,
+}
+
+/// Reads and checks the configuration.
+///
+/// # Errors
+/// What is wrong, where.
+pub fn load(path: &Path) -> Result<Checked, ConfigError> {
+    let read = |path: &Path| std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source });
+    let text = read(path)?;
+    let config: Config =
+        serde_saphyr::from_str(&text).map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string() })?;
+    for (field, name) in [("cluster", &config.cluster), ("name", &config.name)] {
+        check_name(name).map_err(|source| ConfigError::Name { path: path.to_owned(), field, name: name.clone(), source })?;
+    }
+    let token = match &config.token_file {
+        Some(file) => {
+            let token = read(file)?.trim().to_owned();
+            if token.len() < TOKEN_MIN {
+                return Err(ConfigError::ShortToken { path: file.clone() });
+            }
+            Some(token)
+        }
+        None if config.listen.ip().is_loopback() => None,
+        None => return Err(ConfigError::OpenToAll { path: path.to_owned(), listen: config.listen }),
+    };
+    Ok(Checked { config, token })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("controller.yaml");
+        std::fs::write(&path, text).expect("a written file");
+        (dir, path)
+    }
+
+    const NATS: &str = "cluster: c\nname: n1\nnats: { servers: [\"nats://127.0.0.1:4222\"] }\n";
+
+    #[test]
+    fn loopback_is_the_default_and_needs_no_token() {
+        let (_dir, path) = written(NATS);
+        let checked = load(&path).expect("a good file");
+        assert!(checked.config.listen.ip().is_loopback());
+        assert_eq!(checked.token, None);
+    }
+
+    #[test]
+    fn another_bind_needs_a_token_of_some_length() {
+        let (dir, path) = written(&format!("{NATS}listen: 0.0.0.0:7070\n"));
+        assert!(matches!(load(&path), Err(ConfigError::OpenToAll { .. })));
+        let token = dir.path().join("token");
+        std::fs::write(&path, format!("{NATS}listen: 0.0.0.0:7070\ntokenFile: {}\n", token.display())).expect("a written file");
+        std::fs::write(&token, "short\n").expect("a written file");
+        assert!(matches!(load(&path), Err(ConfigError::ShortToken { .. })));
+        std::fs::write(&token, "0123456789abcdef\n").expect("a written file");
+        assert_eq!(load(&path).expect("a good file").token.as_deref(), Some("0123456789abcdef"));
+    }
+
+    #[test]
+    fn unknown_fields_and_bad_names_are_refused() {
+        let (_dir, path) = written(&format!("{NATS}lisen: 0.0.0.0:7070\n"));
+        assert!(matches!(load(&path), Err(ConfigError::Parse { .. })));
+        let (_dir, path) = written(&NATS.replace("n1", "N_1"));
+        assert!(matches!(load(&path), Err(ConfigError::Name { field: "name", .. })));
+    }
+}

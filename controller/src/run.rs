@@ -1,0 +1,97 @@
+//! The controller put together: connect, feed the caches, contend for leadership, reconcile, serve.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Parser;
+use cluster_bus::{Bucket, Bus, ConnectError, Names};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use crate::api::Api;
+use crate::config::{Checked, ConfigError};
+use crate::world::SharedWorld;
+use crate::{api, config, feed, leadership, reconcile};
+
+/// The controller of a clusterctl cluster. Several run, one leads.
+#[derive(Debug, Parser)]
+#[command(name = "cluster-controller", version)]
+pub struct Args {
+    /// Configuration file.
+    #[arg(long, default_value = "/etc/clusterctl/controller.yaml")]
+    pub config: PathBuf,
+}
+
+/// Why the controller ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration cannot be used.
+    #[error("the configuration cannot be used")]
+    Config(#[source] ConfigError),
+    /// NATS cannot be set up.
+    #[error("the connection to NATS cannot be set up")]
+    Nats(#[source] ConnectError),
+    /// The API's address cannot be had.
+    #[error("cannot listen on {listen}")]
+    Listen {
+        /// As configured.
+        listen: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The API ended by itself.
+    #[error("the API ended")]
+    Serve(#[source] std::io::Error),
+    /// Signals cannot be awaited.
+    #[error("cannot wait for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from running.
+pub async fn run(config: &Path) -> Result<(), RunError> {
+    let Checked { config, token } = config::load(config).map_err(RunError::Config)?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|source| RunError::Listen { listen: config.listen, source })?;
+    let names = Names::new(&config.cluster);
+    let bus = Bus::connect(&config.nats, names, &format!("controller {}", config.name)).await.map_err(RunError::Nats)?;
+    let world = SharedWorld::new(Instant::now());
+    let instance = uuid::Uuid::new_v4().to_string();
+    info!(controller = config.name, cluster = config.cluster, listen = %config.listen, instance, "started");
+
+    let shared = Arc::new(Api {
+        world: world.clone(),
+        apps: tokio::sync::OnceCell::new(),
+        cluster: config.cluster.clone(),
+        name: config.name.clone(),
+        token,
+    });
+    let background = {
+        let (bus, world, shared, name) = (bus.clone(), world.clone(), Arc::clone(&shared), config.name.clone());
+        tokio::spawn(async move {
+            tokio::spawn(feed::guard_listening(bus.clone(), world.clone()));
+            bus.create_buckets().await;
+            let feeds = feed::start(&bus, &world);
+            let leadership = leadership::start(bus.clone(), world.clone(), name, instance);
+            shared.apps.get_or_init(|| bus.open(Bucket::Apps)).await;
+            reconcile::run(bus, world, leadership).await;
+            drop(feeds);
+        })
+    };
+    // Without a manager that listens there is nobody to tell.
+    let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        info!("stopping");
+    };
+    let served = api::serve(listener, shared, stop).await.map_err(RunError::Serve);
+    background.abort();
+    served
+}

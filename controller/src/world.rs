@@ -1,0 +1,156 @@
+//! What this controller knows: caches of the buckets and the heartbeats heard. Every controller keeps it, leading or not, so that the API
+//! answers everywhere and a new leader starts warm.
+//!
+//! Each part is filled by one task ([`crate::feed`]); readers take the lock for as long as they look, never across an await.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use cluster_bus::{Beat, Revised};
+use cluster_planner::{Liveness, NodeInput};
+use cluster_schemas::api::{NodeState, NodeView};
+use cluster_schemas::{App, AppStatus, Assignment, Heartbeat, Node, NodeStatus};
+use tokio::sync::watch;
+
+/// A node without a heartbeat for this long is lost. Its agent gives up exclusive things after 3 s without a majority, so the rest is
+/// margin. Until leases land this is what exclusivity rests on.
+pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// Who became active, as the agent recorded it (KV `status`, key `active.A`).
+pub use cluster_schemas::node::ActiveRecord;
+
+/// The caches. `None` means: not listed yet.
+#[derive(Debug)]
+pub struct World {
+    /// Apps by name; `metadata.resourceVersion` is the revision.
+    pub apps: Option<BTreeMap<String, App>>,
+    /// Nodes by name.
+    pub nodes: Option<BTreeMap<String, Node>>,
+    /// What agents observe, by node, with its revision.
+    pub statuses: Option<BTreeMap<String, Revised<NodeStatus>>>,
+    /// What the leader computed, by App.
+    pub app_statuses: Option<BTreeMap<String, Revised<AppStatus>>>,
+    /// Who became active, by App.
+    pub actives: Option<BTreeMap<String, ActiveRecord>>,
+    /// Assignments by node, as the watch delivers them. The leader does not plan on these but on what it wrote itself.
+    pub assignments: Option<BTreeMap<String, Assignment>>,
+    /// The last heartbeat of each node and when it came.
+    pub heartbeats: BTreeMap<String, (Instant, Heartbeat)>,
+    /// The last beat of a leader and when it came.
+    pub leader: Option<(Instant, Beat)>,
+    /// Since when heartbeats are listened to without interruption: silence counts from here at the earliest.
+    pub listening_since: Instant,
+}
+
+impl World {
+    /// Whether every cache was listed: nothing is planned or pruned before (rule C4).
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.apps.is_some() && self.nodes.is_some() && self.statuses.is_some() && self.app_statuses.is_some() && self.actives.is_some()
+    }
+
+    /// How long `node` has been silent at `now`.
+    #[must_use]
+    pub fn silence(&self, node: &str, now: Instant) -> Duration {
+        let heard = self.heartbeats.get(node).map_or(self.listening_since, |(at, _)| (*at).max(self.listening_since));
+        now.saturating_duration_since(heard)
+    }
+
+    /// The nodes as the planner wants them at `now`.
+    #[must_use]
+    pub fn node_inputs(&self, now: Instant) -> BTreeMap<String, NodeInput> {
+        let (Some(nodes), Some(statuses)) = (&self.nodes, &self.statuses) else { return BTreeMap::new() };
+        nodes
+            .iter()
+            .map(|(name, node)| {
+                let mut node = node.clone();
+                // The heartbeat is the freshest word on the boot; the registration may still be on its way.
+                if let Some((_, heartbeat)) = self.heartbeats.get(name) {
+                    node.boot_id.clone_from(&heartbeat.boot_id);
+                }
+                let liveness = if self.silence(name, now) < HEARTBEAT_TIMEOUT { Liveness::Live } else { Liveness::Lost };
+                let status = statuses.get(name).map(|s| &s.value).filter(|s| s.boot_id == node.boot_id).cloned();
+                (name.clone(), NodeInput { node, liveness, status })
+            })
+            .collect()
+    }
+
+    /// A node as the API shows it.
+    #[must_use]
+    pub fn node_view(&self, node: &Node, now: Instant) -> NodeView {
+        let heard = self.heartbeats.get(&node.name);
+        let status = self.statuses.as_ref().and_then(|s| s.get(&node.name)).map(|s| s.value.clone());
+        let state = if self.silence(&node.name, now) >= HEARTBEAT_TIMEOUT || heard.is_none() {
+            NodeState::NotReady
+        } else if status.as_ref().is_some_and(|s| !s.quorum) {
+            NodeState::NoQuorum
+        } else {
+            NodeState::Ready
+        };
+        NodeView {
+            node: node.clone(),
+            state,
+            heartbeat_age_ms: heard.map(|(at, _)| u64::try_from(now.saturating_duration_since(*at).as_millis()).unwrap_or(u64::MAX)),
+            load_percent: heard.map(|(_, h)| h.load_percent),
+            status,
+        }
+    }
+
+    /// The highest term seen anywhere (rule C3).
+    #[must_use]
+    pub fn highest_term(&self) -> u64 {
+        let assignments = self.assignments.iter().flatten().map(|(_, a)| a.order.term);
+        let heartbeats = self.heartbeats.values().map(|(_, h)| h.term);
+        let beat = self.leader.iter().map(|(_, b)| b.term);
+        assignments.chain(heartbeats).chain(beat).max().unwrap_or(0)
+    }
+}
+
+/// The world, shared: one lock, and a version that rises with every change.
+#[derive(Debug, Clone)]
+pub struct SharedWorld {
+    world: Arc<RwLock<World>>,
+    version: watch::Sender<u64>,
+}
+
+impl SharedWorld {
+    /// A world that knows nothing yet.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        let world = World {
+            apps: None,
+            nodes: None,
+            statuses: None,
+            app_statuses: None,
+            actives: None,
+            assignments: None,
+            heartbeats: BTreeMap::new(),
+            leader: None,
+            listening_since: now,
+        };
+        Self { world: Arc::new(RwLock::new(world)), version: watch::Sender::new(0) }
+    }
+
+    /// Looks at the world. Do not hold the guard across an await.
+    pub fn read(&self) -> RwLockReadGuard<'_, World> {
+        // A writer that panicked left whole values behind: each change is one assignment or map operation.
+        self.world.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Changes the world and tells who waits for a change if `change` says that it did something worth planning for.
+    pub fn change(&self, change: impl FnOnce(&mut World) -> bool) {
+        let mut world = self.world.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let worth = change(&mut world);
+        drop(world);
+        if worth {
+            self.version.send_modify(|v| *v += 1);
+        }
+    }
+
+    /// Rises with every change that is worth planning for.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+}
