@@ -65,6 +65,7 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         self.group.kill();
+        let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
 }

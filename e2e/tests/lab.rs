@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -348,6 +349,69 @@ fn two_labs_run_side_by_side_and_an_unclean_end_is_cleaned_up() -> Result<()> {
     // Nothing there is fine as well.
     let nothing = Lab::remove("selftest-two")?;
     assert_eq!((nothing.processes, nothing.namespaces), (0, 0));
+    Ok(())
+}
+
+/// A repository and a folder of programs with stand-ins for the product: what is tested is where the lab puts them.
+fn stand_ins(dir: &std::path::Path, agent: &str) -> UpOptions {
+    let (bin, unit) = (dir.join("bin"), |name: &str| {
+        format!("[Service]\nType=exec\nExecStart=/usr/lib/clusterctl/{name}\n[Install]\nWantedBy=multi-user.target\n")
+    });
+    for folder in ["bin", "agent/dist", "controller/dist"] {
+        fs::create_dir_all(dir.join(folder)).unwrap();
+    }
+    let sleep = "exec sleep infinity";
+    let clusterctl = "echo I am clusterctl of $CLUSTERCTL_CONFIG; exit 3";
+    for (name, script) in [("cluster-agent", agent), ("cluster-controller", sleep), ("demo", sleep), ("clusterctl", clusterctl)] {
+        fs::write(bin.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::write(dir.join("agent/dist/cluster-agent.service"), unit("cluster-agent")).unwrap();
+    fs::write(dir.join("controller/dist/cluster-controller.service"), unit("cluster-controller")).unwrap();
+    let mut options = UpOptions::new(2).named("selftest-product");
+    options.repo = dir.to_path_buf();
+    options.bin_dir = bin;
+    options.cluster = "prod".to_owned();
+    options
+}
+
+#[test]
+fn the_product_is_installed_as_a_user_would() -> Result<()> {
+    let dir = std::env::temp_dir().join(format!("lab-stand-ins-{}", std::process::id()));
+    let lab = Lab::up_scoped(&stand_ins(&dir, "exec sleep infinity"))?;
+    let units: Vec<_> = lab.status()?.into_iter().map(|node| node.units.into_keys().collect::<Vec<_>>()).collect();
+    assert_eq!(units[0], ["cluster-agent", "cluster-controller", "nats-server"]);
+    assert_eq!(units[1], ["cluster-agent", "cluster-controller"], "unit files are everywhere, NATS is not");
+    let active = |node: u8, unit: &str| lab.exec(node, ["systemctl", "is-active", unit]).map(|ran| ran.stdout.trim() == "active");
+    assert!(active(1, "cluster-agent")? && active(2, "cluster-agent")? && active(1, "cluster-controller")?);
+    assert!(!active(2, "cluster-controller")?);
+
+    let agent = lab.read(2, "/etc/clusterctl/agent.yaml")?;
+    assert_eq!(agent, "cluster: prod\nnode: n2\nlabels: { zone: z2 }\nnats:\n  servers: [\"nats://10.99.0.11:4222\"]\n  replicas: 1\n");
+    assert!(lab.read(1, "/etc/clusterctl/controller.yaml")?.contains("listen: 0.0.0.0:7070"));
+    assert!(lab.read(2, "/etc/clusterctl/controller.yaml").is_err());
+    let token = lab.exec(2, ["stat", "--format=%a %s", "/etc/clusterctl/token"])?.ok()?;
+    assert_eq!(token, "600 65\n");
+    assert_eq!(lab.read(1, "/etc/clusterctl/token")?, lab.read(2, "/etc/clusterctl/token")?);
+
+    // The client and the nodes find clusterctl on their PATH; a node may replace its own program, the others keep theirs.
+    let client = lab.client(["clusterctl"])?;
+    assert_eq!((client.code, client.stdout.as_str()), (3, "I am clusterctl of /run/clusterctl-lab/selftest-product/client/cli.yaml\n"));
+    lab.exec(2, ["sh", "-c", "echo echo new >/usr/lib/clusterctl/clusterctl"])?.ok()?;
+    assert_eq!((lab.exec(2, ["clusterctl"])?.stdout.as_str(), lab.exec(1, ["clusterctl"])?.code), ("new\n", 3));
+    assert!(fs::read_to_string(dir.join("bin/clusterctl")).unwrap().contains("I am clusterctl"), "a node wrote to the host");
+    drop(lab);
+
+    // A unit that fails fails the start, by name.
+    let error = Lab::up_scoped(&stand_ins(&dir, "echo no such luck; exit 1")).unwrap_err().chain();
+    assert!(error.contains("cluster-agent.service"), "{error}");
+    assert!(Lab::attach("selftest-product").is_err(), "the failed lab is still up");
+    // So does a program that is missing, before anything is started.
+    let mut options = stand_ins(&dir, "exec sleep infinity");
+    options.bin_dir = dir.join("nowhere");
+    let error = Lab::up(&options).unwrap_err().to_string();
+    assert!(error.contains("nowhere/cluster-agent") && error.contains("nowhere/demo") && error.contains("cargo build"), "{error}");
+    fs::remove_dir_all(dir).unwrap();
     Ok(())
 }
 
