@@ -11,7 +11,7 @@ use cluster_e2e::{Lab, LabError, NodeId, Result, UpOptions};
 
 /// Real nodes on one machine: systemd, NATS and clusterctl in containers on a network of their own. Needs root.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 pub(crate) struct Cli {
     /// The lab's name; labs of different names run side by side
     #[arg(long, global = true, default_value = "lab", env = "CLUSTERCTL_LAB")]

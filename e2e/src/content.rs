@@ -69,12 +69,15 @@ impl Facts {
     /// The configuration of a node's NATS server.
     ///
     /// `sync_interval: always`: acknowledged writes survive a power cut. The ping interval and write deadline between
-    /// servers are short, or a cut-off server would be missed for minutes.
+    /// servers are short, or a cut-off server would be missed for minutes. The system account is there for the lab alone: a
+    /// scenario says which server leads.
     pub(crate) fn nats(&self, node: NodeId) -> String {
         let addr = node.addr();
         let mut text = format!(
             "server_name: {node}\nlisten: \"{addr}:{NATS_PORT}\"\nhttp: \"{addr}:{NATS_MONITOR_PORT}\"\n\
-             jetstream {{\n  store_dir: /var/lib/nats\n  sync_interval: always\n  max_memory_store: 256MB\n  max_file_store: 4GB\n}}\n"
+             jetstream {{\n  store_dir: /var/lib/nats\n  sync_interval: always\n  max_memory_store: 256MB\n  max_file_store: 4GB\n}}\n\
+             accounts {{\n  LAB: {{ jetstream: enabled, users: [ {{ user: lab, password: lab }} ] }}\n  SYS: {{ users: [ {{ user: sys, password: lab }} ] }}\n}}\n\
+             system_account: SYS\nno_auth_user: lab\n"
         );
         if self.servers.len() > 1 {
             let routes: Vec<String> = self.servers.iter().map(|s| format!("\"nats://{}:6222\"", s.addr())).collect();

@@ -33,6 +33,7 @@ mod net;
 mod rootfs;
 mod spawn;
 mod status;
+mod steer;
 mod wait;
 
 pub use capture::{Capture, Frame, Tap};
