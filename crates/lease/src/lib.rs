@@ -1,5 +1,9 @@
 //! Pure lease: voter and proposer state machines, deadline word, voter sets; model and simulation drive these same types.
 pub mod bytes;
+#[cfg(feature = "check")]
+pub mod check;
+pub mod change;
+pub mod holder;
 pub mod message;
 pub mod rules;
 pub mod set;

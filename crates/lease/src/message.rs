@@ -107,7 +107,9 @@ pub struct Watch {
     pub voter: VoterId,
     /// Who wants to know.
     pub node: NodeName,
-    /// All slots it wants to know about; replaces the former list.
+    /// Which part of its list; a part replaces the former one of this number.
+    pub part: u16,
+    /// The slots it wants to know about.
     pub slots: SlotSet,
 }
 

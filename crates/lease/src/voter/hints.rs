@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 /// A candidate that has not repeated its [`Watch`] for so long is forgotten.
 pub const WATCH_TTL: Span = Span::from_millis(3_000);
-/// Candidates remembered at most; the next ones get no hints and depend on their own observation.
+/// Lists of candidates remembered at most; the next ones get no hints and depend on their own observation.
 pub const WATCHERS_MAX: usize = 4096;
 
 #[derive(Clone, Debug)]
@@ -21,16 +21,16 @@ struct Watcher {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hints {
-    watchers: BTreeMap<NodeName, Watcher>,
+    watchers: BTreeMap<(NodeName, u16), Watcher>,
     /// When to look at which grants. A slot is in it at most once: a renewal leaves its entry, which moves on when it is due.
     due: BTreeMap<Time, SlotSet>,
 }
 
 impl Hints {
     pub(super) fn watch(&mut self, now: Time, watch: &Watch) {
-        if self.watchers.len() < WATCHERS_MAX || self.watchers.contains_key(&watch.node) {
-            let watcher = Watcher { until: now + WATCH_TTL, slots: watch.slots.clone() };
-            self.watchers.insert(watch.node.clone(), watcher);
+        let key = (watch.node.clone(), watch.part);
+        if self.watchers.len() < WATCHERS_MAX || self.watchers.contains_key(&key) {
+            self.watchers.insert(key, Watcher { until: now + WATCH_TTL, slots: watch.slots.clone() });
         }
     }
 
@@ -51,7 +51,7 @@ impl Hints {
 
     /// Who wants to hear of these slots, and of which of them.
     pub(super) fn interested<'a>(&'a self, slots: &'a [Slot]) -> impl Iterator<Item = (NodeName, Vec<&'a Slot>)> + 'a {
-        self.watchers.iter().filter_map(|(node, watcher)| {
+        self.watchers.iter().filter_map(|((node, _), watcher)| {
             let wanted: Vec<_> = slots.iter().filter(|slot| watcher.slots.contains(slot)).collect();
             (!wanted.is_empty()).then(|| (node.clone(), wanted))
         })

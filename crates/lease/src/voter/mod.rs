@@ -215,6 +215,12 @@ impl<R: Rules> Voter<R> {
         self.slots.iter().map(|(slot, cell)| (slot, &cell.state))
     }
 
+    /// The highest epoch granted here, or carried over.
+    #[must_use]
+    pub const fn high(&self) -> Epoch {
+        self.high
+    }
+
     /// Until when it answers `Waiting` to everything, if it still does at `now`.
     #[must_use]
     pub fn waiting(&self, now: Time) -> Option<Time> {

@@ -1,0 +1,4 @@
+//! Checks of the protocol that drive the very types of this crate: an exhaustive [`model`] of small clusters and a random
+//! [`sim`]ulation of larger ones. Compiled for this crate's tests and examples only.
+
+pub mod model;

@@ -1,0 +1,67 @@
+//! P7: who asks when.
+
+use super::slot::STOOD_BACK;
+use crate::time::Span;
+use crate::types::NodeName;
+use std::sync::Arc;
+
+/// This node as a candidate for a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidacy {
+    /// All candidates, best first, as the controller ranked them. A node that is not listed ranks last.
+    pub order: Arc<[NodeName]>,
+    /// Could this node serve at once?
+    pub ready: bool,
+    /// May it go although not ready, if nobody else does?
+    pub unready_may_go: bool,
+}
+
+impl Candidacy {
+    /// A node's rank; 0 is the best.
+    #[must_use]
+    pub fn rank(&self, node: &NodeName) -> u64 {
+        self.order.iter().position(|name| name == node).unwrap_or(self.order.len()) as u64
+    }
+
+    /// Does `a` rank better than `b`?
+    #[must_use]
+    pub fn before(&self, a: &NodeName, b: &NodeName) -> bool {
+        self.rank(a) < self.rank(b)
+    }
+
+    /// How long this node waits once a slot is free. Rank r waits r staggers. One that is not ready stands back until all ranks had
+    /// their turn and five staggers more, and does not go at all unless its policy allows.
+    #[must_use]
+    pub fn delay(&self, node: &NodeName, stagger: Span, jitter: Span) -> Option<Span> {
+        let rank = self.rank(node);
+        let jitter = if rank == 0 { Span::ZERO } else { jitter };
+        let turns = match (self.ready, self.unready_may_go) {
+            (true, _) => rank,
+            (false, true) => self.order.len() as u64 + STOOD_BACK + rank,
+            (false, false) => return None,
+        };
+        Some(Span(stagger.times(turns).0.saturating_add(jitter.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p7_ready_ones_by_rank_then_the_best_of_the_others() {
+        let name = |n: &str| NodeName::new(n).unwrap();
+        let order: Arc<[NodeName]> = Arc::from([name("a"), name("b"), name("c")]);
+        let stagger = Span(10);
+        let delay = |node: &str, ready, may| {
+            let candidacy = Candidacy { order: order.clone(), ready, unready_may_go: may };
+            candidacy.delay(&name(node), stagger, Span(1)).map(|span| span.0)
+        };
+        assert_eq!(delay("a", true, false), Some(0));
+        assert_eq!(delay("b", true, false), Some(11));
+        assert_eq!(delay("z", true, false), Some(31));
+        assert_eq!(delay("a", false, true), Some(80));
+        assert_eq!(delay("b", false, true), Some(91));
+        assert_eq!(delay("b", false, false), None);
+    }
+}
