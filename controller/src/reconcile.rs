@@ -22,7 +22,9 @@ const TICK: Duration = Duration::from_millis(500);
 const GATHER: Duration = Duration::from_millis(2);
 /// Wait after a pass that the store interrupted.
 const RETRY: Duration = Duration::from_millis(250);
-/// Reads and writes under way at once.
+/// One line of complaint in the log for this many passes that failed in a row.
+const COMPLAIN_EVERY: u32 = 20;
+/// Reads under way at once.
 const CONCURRENCY: usize = 32;
 
 /// Why a pass ended early.
@@ -63,6 +65,7 @@ pub async fn run(bus: Bus, world: SharedWorld, mut leadership: LeadershipHandle)
     };
     let mut changes = world.changes();
     let mut leading: Option<(Lead, Planned)> = None;
+    let mut failures = 0_u32;
     loop {
         leading = match (leadership.current(), leading) {
             (Leadership::Leading(lead), Some((before, planned))) if before == lead => Some((lead, planned)),
@@ -77,14 +80,20 @@ pub async fn run(bus: Bus, world: SharedWorld, mut leadership: LeadershipHandle)
         };
         changes.mark_unchanged();
         match pass(&stores, &world, lead, planned).await {
-            Ok(()) => {}
+            Ok(()) => failures = 0,
             Err(PassError::Deposed) => {
                 leadership.deposed(lead.term);
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
             Err(error) => {
-                debug!(term = lead.term, "pass ended early, looking again: {error}");
+                failures += 1;
+                // The first ones are the store electing a leader, as a rule; what goes on is worth a line.
+                if failures.is_multiple_of(COMPLAIN_EVERY) {
+                    warn!(term = lead.term, failures, "no pass came to its end: {error}");
+                } else {
+                    debug!(term = lead.term, "pass ended early, looking again: {error}");
+                }
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
@@ -202,29 +211,24 @@ fn epoch_floors(
 async fn write_assignments(kv: &Kv<Assignment>, lead: &Lead, planned: &mut Planned, result: &Plan) -> Result<(), PassError> {
     let changed: Vec<&Assignment> = result.assignments.values().filter(|a| planned.assignments.get(&a.node) != Some(*a)).collect();
     let mut failed = None;
-    for some in changed.chunks(CONCURRENCY) {
-        let writes = join_all(some.iter().map(|assignment| write_assignment(kv, assignment, lead.revision))).await;
-        for (assignment, written) in some.iter().zip(writes) {
-            match written {
-                Ok(_) => {
-                    let generation = assignment.order.generation;
-                    info!(node = assignment.node, term = lead.term, generation, "assignment written");
-                    planned.assignments.insert(assignment.node.clone(), (*assignment).clone());
-                }
-                Err(KvError::Conflict { .. }) => return Err(PassError::Deposed),
-                Err(error) => {
-                    // It may or may not have been written: read it again before planning on it.
-                    planned.unsure.insert(assignment.node.clone());
-                    failed = Some(error);
-                }
+    // One after the other: with two writes on the way that stand on the same record, the stream refuses the second (10164).
+    for assignment in changed {
+        let key = format!("node.{}", assignment.node);
+        match kv.put_as_leader(&key, assignment, lead.revision).await {
+            Ok(_) => {
+                let generation = assignment.order.generation;
+                info!(node = assignment.node, term = lead.term, generation, "assignment written");
+                planned.assignments.insert(assignment.node.clone(), assignment.clone());
+            }
+            Err(KvError::Conflict { .. }) => return Err(PassError::Deposed),
+            Err(error) => {
+                // It may or may not have been written: read it again before planning on it.
+                planned.unsure.insert(assignment.node.clone());
+                failed = Some(error);
             }
         }
     }
     failed.map_or(Ok(()), |error| Err(PassError::Store(error)))
-}
-
-async fn write_assignment(kv: &Kv<Assignment>, assignment: &Assignment, leader: u64) -> Result<u64, KvError> {
-    kv.put_as_leader(&format!("node.{}", assignment.node), assignment, leader).await
 }
 
 /// Removes deleted Apps of which nothing is left anywhere.

@@ -147,6 +147,9 @@ impl<T: Serialize + DeserializeOwned> Kv<T> {
     /// Writes a key on the condition that the leader record of this bucket still has revision `leader` (rule C2): the stream itself
     /// refuses a deposed leader.
     ///
+    /// One at a time: while one such write is on its way through a replicated stream, a second that names the same subject is refused with
+    /// code 10164 (seen on R3 of 2.15), which comes back as [`KvError::Unavailable`], since it says nothing of who leads.
+    ///
     /// # Errors
     /// [`KvError::Conflict`] where another leads; the others as they say.
     pub async fn put_as_leader(&self, key: &str, value: &T, leader: u64) -> Result<u64, KvError> {
