@@ -49,9 +49,8 @@ pub(super) async fn keep(sessions: watch::Sender<Option<Arc<Session>>>, watches:
     let mut pause = PAUSE.0;
     let mut told = false;
     loop {
-        match tokio::time::timeout(CONNECT_TIME, connect()).await.unwrap_or(Err(zbus::Error::InputOutput(Arc::new(
-            std::io::ErrorKind::TimedOut.into(),
-        )))) {
+        let timed_out = |_| Err(zbus::Error::from(std::io::Error::from(std::io::ErrorKind::TimedOut)));
+        match tokio::time::timeout(CONNECT_TIME, connect()).await.unwrap_or_else(timed_out) {
             Ok((session, signals)) => {
                 let session = Arc::new(session);
                 sessions.send_replace(Some(Arc::clone(&session)));
@@ -77,12 +76,12 @@ pub(super) async fn keep(sessions: watch::Sender<Option<Arc<Session>>>, watches:
 async fn connect() -> zbus::Result<(Session, SelectAll<MessageStream>)> {
     let connection = connection::Builder::system().method_timeout(ANSWER_TIME).build().await?;
     let signal = || MatchRule::builder().msg_type(Type::Signal);
-    let manager_signal = |member| signal().sender(SYSTEMD)?.interface(MANAGER)?.path(MANAGER_PATH)?.member(member)?.build();
+    let manager_signal = |member| signal().sender(SYSTEMD).interface(MANAGER).path(MANAGER_PATH).member(member).build();
     let rules = [
         manager_signal("JobRemoved")?,
         manager_signal("Reloading")?,
-        signal().sender(SYSTEMD)?.interface(PROPERTIES)?.path_namespace(UNIT_PATHS)?.arg(0, UNIT)?.build()?,
-        signal().sender("org.freedesktop.DBus")?.member("NameOwnerChanged")?.arg(0, SYSTEMD)?.build()?,
+        signal().sender(SYSTEMD).interface(PROPERTIES).path_namespace(UNIT_PATHS).arg(0, UNIT).build()?,
+        signal().sender("org.freedesktop.DBus").member("NameOwnerChanged").arg(0, SYSTEMD).build()?,
     ];
     let mut streams = Vec::with_capacity(rules.len());
     for rule in rules {

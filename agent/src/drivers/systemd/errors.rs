@@ -48,8 +48,8 @@ mod tests {
     use super::*;
 
     fn answer(name: &str) -> zbus::Error {
-        let call = zbus::Message::method_call("/", "Call").unwrap().build(&()).unwrap();
-        let reply = zbus::Message::error(&call.header(), name).unwrap().build(&("why",)).unwrap();
+        let call = zbus::Message::method_call("/", "Call").build(&()).unwrap();
+        let reply = zbus::Message::error(&call.header(), name).build(&("why",)).unwrap();
         zbus::Error::from(reply)
     }
 

@@ -124,9 +124,7 @@ impl Systemd {
         let folders = self.folders.clone();
         match tokio::task::spawn_blocking(move || work(&folders)).await {
             Ok(result) => result,
-            Err(error) => {
-                Err(UnitError::Io { action: "work in", path: self.folders.path(""), source: std::io::Error::other(error) })
-            }
+            Err(error) => Err(UnitError::Io { action: "work in", path: self.folders.path(""), source: std::io::Error::other(error) }),
         }
     }
 
@@ -275,9 +273,7 @@ impl Units for Systemd {
             LoadState::Loaded => Ok(installed),
             LoadState::Masked => Err(UnitError::Masked { unit: unit.to_owned() }),
             LoadState::NotFound => Err(UnitError::NotFound { unit: unit.to_owned() }),
-            LoadState::BadSetting | LoadState::Error => {
-                Err(UnitError::BadSetting { unit: unit.to_owned(), message: state.load_error })
-            }
+            LoadState::BadSetting | LoadState::Error => Err(UnitError::BadSetting { unit: unit.to_owned(), message: state.load_error }),
         }
     }
 

@@ -47,8 +47,21 @@ mod tests {
         }
         let long = format!("{}.service", "a".repeat(248));
         for bad in [
-            "", ".service", "nginx", "nginx.timer", "../etc/passwd.service", "a/b.service", "a..b.service", "a@.service", "a b.service",
-            "-a.service", ".a.service", "a*.service", "a\n.service", "é.service", &long,
+            "",
+            ".service",
+            "nginx",
+            "nginx.timer",
+            "../etc/passwd.service",
+            "a/b.service",
+            "a..b.service",
+            "a@.service",
+            "a b.service",
+            "-a.service",
+            ".a.service",
+            "a*.service",
+            "a\n.service",
+            "é.service",
+            &long,
         ] {
             let error = check(bad).unwrap_err();
             assert!(matches!(error, UnitError::BadName { .. }) && error.is_permanent(), "{bad:?}");
