@@ -10,7 +10,6 @@ use crate::client::{Client, ClientError, encode};
 use crate::error::{CliError, Exit};
 use crate::input;
 use crate::io::Io;
-use crate::output::printable;
 
 /// Sends the Apps of all files, once all of them are valid, and prints what became of each.
 pub(crate) fn run(args: &ApplyArgs, connect: impl FnOnce() -> Result<Client, CliError>, io: &mut Io<'_>) -> Result<Exit, CliError> {
@@ -73,12 +72,12 @@ fn report(parsed: &ParsedApp, error: &ClientError, io: &mut Io<'_>) {
         Some(problem) if !problem.errors.is_empty() => format!("refused ({} {})", problem.status, problem.kind),
         _ => error.to_string(),
     };
-    io.note(format_args!("error: app/{name}: {}", printable(&what)));
+    io.note(format_args!("error: app/{name}: {}", what));
     io.note(format_args!("  --> {}:{}:{}", parsed.file, parsed.line, parsed.column));
     for field in error.problem().map(|problem| problem.errors.as_slice()).unwrap_or_default() {
-        io.note(format_args!("  {}: {}", printable(&field.pointer), printable(&field.message)));
+        io.note(format_args!("  {}: {}", field.pointer, field.message));
         if let Some(hint) = &field.hint {
-            io.note(format_args!("    hint: {}", printable(hint)));
+            io.note(format_args!("    hint: {}", hint));
         }
     }
     for hint in error.hints() {

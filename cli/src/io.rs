@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 
 use crate::error::{CliError, Exit};
 use crate::input::InputError;
+use crate::output::printable;
 
 /// The two streams of a command.
 pub(crate) struct Io<'a> {
@@ -33,9 +34,10 @@ impl<'a> Io<'a> {
         self.out(&format!("{line}\n"))
     }
 
-    /// Says something beside the data. A closed stderr is no reason to fail.
-    pub(crate) fn note(&mut self, line: impl Display) {
-        writeln!(self.err, "{line}").ok();
+    /// Says something beside the data, in one line or several. A closed stderr is no reason to fail.
+    pub(crate) fn note(&mut self, text: impl Display) {
+        let lines: String = text.to_string().lines().map(|line| format!("{}\n", printable(line))).collect();
+        self.err.write_all(lines.as_bytes()).ok();
     }
 
     /// Reports what failed and what to do, and returns the exit code for it.

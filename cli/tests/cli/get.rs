@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fake::Fake;
+use crate::fake::{Fake, command, run_with_stdin};
 use crate::world::{app, assignment, cache, database, list, node};
 
 fn cluster() -> Fake {
@@ -90,6 +90,12 @@ fn fields_of_a_newer_controller_are_kept_in_json() {
     newer["spec"]["tomorrow"] = json!({"z": 1, "a": 2});
     let run = Fake::new().on("GET /v1/apps/database", 200, &newer).run(&["get", "app", "database", "-o", "json"]);
     assert_eq!(serde_json::from_str::<Value>(&run.out).unwrap(), newer);
+}
+
+#[test]
+fn yaml_of_an_app_can_be_applied_again() {
+    let yaml = cluster().run(&["get", "app", "database", "-o", "yaml"]).out;
+    run_with_stdin(&mut command(&["validate", "-f", "-"]), &yaml).prints("stdin: 1 App is valid: database\n");
 }
 
 #[test]

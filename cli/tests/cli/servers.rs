@@ -66,9 +66,9 @@ fn one_that_refuses_hangs_up_or_cannot_answer_now_is_passed_over() {
 
 #[test]
 fn one_that_refuses_the_request_is_final() {
-    let no = Fake::new().refuse("GET /v1/apps", 400, "bad-request", "no");
+    let no = Fake::new().refuse("GET /v1/apps", 400, "bad-request", "no\u{1b}[2J");
     let fake = alive();
-    clusterctl(&format!("{},{}", no.url(), fake.url()), &["get", "apps"]).fails(1, "error: no (400 bad-request)\n");
+    clusterctl(&format!("{},{}", no.url(), fake.url()), &["get", "apps"]).fails(1, "error: no\u{fffd}[2J (400 bad-request)\n");
     assert_eq!(fake.requests(), Vec::<String>::new());
 }
 
