@@ -22,7 +22,7 @@ const EXEC: &str = "exec";
 const SETTLE: Duration = Duration::from_secs(20);
 
 /// How long a `down` waits for the host's init to collect the dead. systemd does at once, some container inits every second.
-const COLLECT: Duration = Duration::from_secs(3);
+const COLLECT: Duration = Duration::from_secs(10);
 
 /// The cgroups of one lab.
 #[derive(Debug, Clone)]
@@ -119,11 +119,11 @@ impl Cgroups {
         self.v1_lab.as_ref().map_or(Ok(()), |dir| remove_tree(&dir.join(node.to_string())))
     }
 
-    /// Kills everything of the lab and removes its cgroups. Returns the processes there were.
-    pub(crate) fn destroy(&self) -> Result<Vec<u32>> {
-        let mut killed = Vec::new();
+    /// Kills everything of the lab and removes its cgroups. Says how many processes there were.
+    pub(crate) fn destroy(&self) -> Result<usize> {
+        let mut count = 0;
         if self.lab.exists() {
-            killed = tree(&self.lab).iter().flat_map(|dir| pids(dir)).collect();
+            count = tree(&self.lab).iter().map(|dir| pids(dir).len()).sum();
             kill(&self.lab)?;
             wait_event(&self.lab, "populated", false)?;
             remove_tree(&self.lab)?;
@@ -135,17 +135,22 @@ impl Cgroups {
         for dir in std::iter::once(&self.parent).chain(self.v1_lab.as_deref().and_then(Path::parent).map(Path::to_path_buf).as_ref()) {
             let _in_use = fs::remove_dir(dir);
         }
-        Ok(killed)
+        Ok(count)
     }
-}
 
-/// Waits until the host's init has collected killed processes. They hold nothing any more, but are in the process table;
-/// an init that takes its time is not our error.
-pub(crate) fn wait_collected(killed: &[u32]) {
-    let _slow_init = wait_until("init to collect the dead", COLLECT, || {
-        let left = killed.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).count();
-        if left == 0 { Ok(()) } else { Err(left) }
-    });
+    /// Waits until the host's init has collected all processes that were ever killed here. They hold nothing any more, but
+    /// are in the process table; an init that takes its time is not our error.
+    pub(crate) fn wait_collected(&self) {
+        // The kernel names the cgroup of the dead even after it was removed.
+        let Some(name) = self.lab.file_name().and_then(|name| name.to_str()) else { return };
+        let ours = format!("0::/{ROOT_NAME}/{name}/");
+        let is_ours = |pid: &Path| fs::read_to_string(pid.join("cgroup")).is_ok_and(|text| text.contains(&ours));
+        let _slow_init = wait_until("init to collect the dead", COLLECT, || {
+            let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+            let left = processes.filter(|process| is_ours(process)).count();
+            if left == 0 { Ok(()) } else { Err(left) }
+        });
+    }
 }
 
 /// The first mount of `mountinfo` whose file system type and super options please `wanted`.

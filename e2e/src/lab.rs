@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::{Cgroups, wait_collected};
+use crate::cgroup::Cgroups;
 use crate::content::Facts;
 use crate::error::{Context, LabError, Result};
 use crate::names::{Layout, MAX_NODES, MAX_SERVERS, NodeId};
@@ -170,7 +170,7 @@ impl Lab {
         let payload = Payload::collect(&options.bin_dir, &options.repo, &options.nats_server, options.bare)?;
         let _lock = lock(&layout)?;
 
-        let (left, _) = destroy(&layout)?;
+        let left = destroy(&layout)?;
         if left != (Removed { processes: 0, namespaces: 0 }) {
             say(&format!("removed what an earlier lab left: {} processes, {} namespaces", left.processes, left.namespaces));
         }
@@ -232,13 +232,13 @@ impl Lab {
     /// # Errors
     /// As [`Lab::down`].
     pub fn remove(name: &str) -> Result<Removed> {
-        let (removed, killed) = Self::kill(name)?;
-        wait_collected(&killed);
+        let removed = Self::kill(name)?;
+        Cgroups::new(name)?.wait_collected();
         Ok(removed)
     }
 
-    /// [`Lab::remove`] without waiting for the host's init, and the processes it has to collect.
-    fn kill(name: &str) -> Result<(Removed, Vec<u32>)> {
+    /// [`Lab::remove`] without waiting for the host's init.
+    fn kill(name: &str) -> Result<Removed> {
         require_root()?;
         let layout = Layout::new(name)?;
         let lock = lock(&layout)?;
@@ -388,9 +388,9 @@ fn read_config(layout: &Layout) -> Result<Option<Config>> {
 
 /// Removes everything of a lab but its lock. Each part is found by its name, so nothing has to be remembered but a
 /// folder for the disks that is not the default.
-fn destroy(layout: &Layout) -> Result<(Removed, Vec<u32>)> {
+fn destroy(layout: &Layout) -> Result<Removed> {
     let config = read_config(layout)?;
-    let killed = Cgroups::new(&layout.name)?.destroy()?;
+    let processes = Cgroups::new(&layout.name)?.destroy()?;
     let namespaces = net::destroy(layout)?;
     let disks = [Some(layout.default_data()), config.map(|config| config.data)];
     for data in disks.into_iter().flatten().filter(|data| data.join(MARKER).exists()) {
@@ -401,7 +401,7 @@ fn destroy(layout: &Layout) -> Result<(Removed, Vec<u32>)> {
     }
     match fs::remove_dir_all(layout.state()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context(|| format!("remove {}", layout.state().display())),
-        _ => Ok((Removed { processes: killed.len(), namespaces }, killed)),
+        _ => Ok(Removed { processes, namespaces }),
     }
 }
 
