@@ -124,7 +124,9 @@ fn sigterm_ends_it_cleanly_although_a_connection_is_open() {
         open.write_all(b"GET / HT").unwrap();
         assert_eq!(demo.get("/healthz").1, "ok\n");
         demo.signal(signal);
+        let start = Instant::now();
         assert!(demo.child.wait().unwrap().success());
+        assert!(start.elapsed() < Duration::from_secs(5), "a fail-over waits for it: {:?}", start.elapsed());
         let mut rest = String::new();
         demo.log.read_to_string(&mut rest).unwrap();
         assert!(!rest.contains("panicked"), "{rest}");
