@@ -1,12 +1,12 @@
 //! The second pass, first half: does the tree have the shape of an App? Says everything that does not fit, and makes a tree that does:
 //! what is wrong or missing is left out or replaced by something harmless, and noted as bad.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::problem::{Bad, Problem, Side, join};
+use super::problem::{Bad, Problem, Problems, Side, join};
 use super::rule::Rule;
 use super::shape::{Field, Shape};
 use super::text::{did_you_mean, guess, list, quote};
@@ -44,12 +44,12 @@ pub(super) struct Conformed {
     /// The fields of it that are not as the user wrote them.
     pub(super) bad: Bad,
     /// Why.
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Problems,
 }
 
 /// Brings the tree of a document into `shape`.
 pub(super) fn conform(document: &Node, shape: &Shape) -> Conformed {
-    let mut pass = Pass { root: shape, bad: Bad::default(), problems: Vec::new() };
+    let mut pass = Pass { root: shape, bad: Bad::default(), problems: Problems::default() };
     let value = pass.value(document, shape, "", document.place("", true)).unwrap_or_else(|| {
         pass.bad.insert(String::new());
         shape.blank()
@@ -60,7 +60,7 @@ pub(super) fn conform(document: &Node, shape: &Shape) -> Conformed {
 struct Pass<'a> {
     root: &'a Shape,
     bad: Bad,
-    problems: Vec<Problem>,
+    problems: Problems,
 }
 
 impl Pass<'_> {
@@ -175,13 +175,13 @@ impl Pass<'_> {
     fn object(&mut self, entries: &[Entry], fields: &BTreeMap<String, Field>, pointer: &str, mark: Mark) -> Value {
         let mut values = Map::new();
         let usable = self.keys(entries, pointer);
+        let written: BTreeSet<&str> = usable.iter().map(|(_, key)| *key).collect();
         for (entry, key) in &usable {
             let here = join(pointer, key);
             if DROPPED.contains(&here.as_str()) {
                 continue;
             }
             let Some(field) = fields.get(*key) else {
-                let written = |name: &str| usable.iter().any(|(_, other)| *other == name);
                 self.unknown(entry, key, fields, &written, pointer);
                 continue;
             };
@@ -211,7 +211,12 @@ impl Pass<'_> {
         Value::Object(values)
     }
 
-    fn unknown(&mut self, entry: &Entry, key: &str, fields: &BTreeMap<String, Field>, written: &dyn Fn(&str) -> bool, pointer: &str) {
+    fn unknown(&mut self, entry: &Entry, key: &str, fields: &BTreeMap<String, Field>, written: &BTreeSet<&str>, pointer: &str) {
+        if self.problems.is_full() {
+            // To search for what was meant takes time, and nobody will read it.
+            self.problems.skip();
+            return;
+        }
         let here = join(pointer, key);
         let path = pointer.trim_start_matches('/').replace('/', ".");
         if NOT_IMPLEMENTED.contains(&here.as_str()) {
@@ -221,7 +226,7 @@ impl Pass<'_> {
         }
         let place = if path.is_empty() { "an App".to_owned() } else { quote(&path) };
         let message = format!("{place} has no field {}", quote(key));
-        let names = || fields.keys().map(String::as_str).filter(|name| !written(name));
+        let names = || fields.keys().map(String::as_str).filter(|name| !written.contains(name));
         let hint = if let Some(meant) = guess(key, names()) {
             // The field is there, only misspelt: that it is missing would be said in vain.
             self.bad.insert(join(pointer, meant));

@@ -119,6 +119,11 @@ impl Diagnostics {
         }
     }
 
+    /// Counts problems that are not kept.
+    pub(super) const fn add(&mut self, more: usize) {
+        self.more += more;
+    }
+
     fn settle(&mut self) {
         let place = |d: &Diagnostic| (d.file.clone(), d.line, d.column, d.rule, d.message.clone());
         self.problems.sort_by_cached_key(place);

@@ -24,7 +24,7 @@ use serde_json::Value;
 use crate::api::FieldProblem;
 use crate::app::{App, Mode, RingSpec};
 use conform::{Conformed, conform};
-use problem::{Bad, Problem, Side};
+use problem::{Bad, Problem, Problems, Side};
 use tree::{Content, Fatal, Mark, Node};
 
 pub use check::{ANNOTATION_BYTES_MAX, LABELS_MAX, PATH_BYTES_MAX, REPLICAS_MAX};
@@ -36,7 +36,7 @@ pub use rule::Rule;
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting of mappings and lists in a document.
 pub const DEPTH_MAX: usize = 32;
-/// Most keys and values in a file, those that an alias repeats counted each time.
+/// Most keys and values in a file, those of an anchor and of each alias counted again.
 pub const VALUES_MAX: usize = 100_000;
 /// Most aliases in a file.
 pub const ALIASES_MAX: usize = 1_000;
@@ -77,6 +77,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<ParsedApp>, Diagnostics> {
     let mut apps = Vec::new();
     for document in &documents {
         let (app, problems) = read(document);
+        found.add(problems.more());
         for problem in problems {
             let within = problem.line.and_then(|line| document.place_in_text(&problem.pointer, line));
             let mark = problem.mark.or(within).unwrap_or_else(|| document.place(&problem.pointer, problem.side == Side::Key));
@@ -108,13 +109,17 @@ pub fn from_json(value: &Value) -> Result<App, Vec<FieldProblem>> {
 /// The rules for values and across fields, for an App that has the right shape already.
 #[must_use]
 pub fn validate(app: &App) -> Vec<FieldProblem> {
-    check::check(app, &Bad::default()).into_iter().map(FieldProblem::from).collect()
+    let mut problems = Problems::default();
+    check::check(app, &Bad::default(), &mut problems);
+    problems.into_iter().map(FieldProblem::from).collect()
 }
 
 /// Reads one document. The App is there whenever its name is, so that two of one name are found in a file with other problems.
-fn read(document: &Node) -> (Option<App>, Vec<Problem>) {
+fn read(document: &Node) -> (Option<App>, Problems) {
     if let Some(problem) = foreign(document) {
-        return (None, vec![problem]);
+        let mut problems = Problems::default();
+        problems.push(problem);
+        return (None, problems);
     }
     let Conformed { value, bad, mut problems } = conform(document, shape::app());
     let mut app = match serde_json::from_value::<App>(value) {
@@ -131,7 +136,7 @@ fn read(document: &Node) -> (Option<App>, Vec<Problem>) {
         // Stored, so that the number stays should the default ever change.
         app.spec.ring = Some(RingSpec::default());
     }
-    problems.extend(check::check(&app, &bad));
+    check::check(&app, &bad, &mut problems);
     let named = !bad.covers("/metadata/name");
     (named.then_some(app), problems)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::diagnostic::KEPT_MAX;
 use super::rule::Rule;
 use super::tree::Mark;
 use crate::api::FieldProblem;
@@ -37,6 +38,53 @@ pub(super) struct Problem {
 impl From<Problem> for FieldProblem {
     fn from(problem: Problem) -> Self {
         Self { pointer: problem.pointer, message: problem.message, hint: problem.hint }
+    }
+}
+
+/// The problems of one document: the first [`KEPT_MAX`] are kept, the rest is counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Problems {
+    kept: Vec<Problem>,
+    more: usize,
+}
+
+impl Problems {
+    /// Adds a problem.
+    pub(super) fn push(&mut self, problem: Problem) {
+        if self.is_full() {
+            self.skip();
+        } else {
+            self.kept.push(problem);
+        }
+    }
+
+    /// Whether further problems are only counted.
+    pub(super) const fn is_full(&self) -> bool {
+        self.kept.len() >= KEPT_MAX
+    }
+
+    /// Counts a problem that is not kept.
+    pub(super) const fn skip(&mut self) {
+        self.more += 1;
+    }
+
+    /// How many problems were only counted.
+    pub(super) const fn more(&self) -> usize {
+        self.more
+    }
+
+    /// Whether there is none.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+}
+
+impl IntoIterator for Problems {
+    type Item = Problem;
+    type IntoIter = std::vec::IntoIter<Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.kept.into_iter()
     }
 }
 

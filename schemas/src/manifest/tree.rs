@@ -194,9 +194,11 @@ impl<'a> Builder<'a> {
                 };
                 // `!!str` says that a text is meant: so it is here anyway, and never nothing.
                 let told = tag.as_deref().and_then(Tag::core_suffix) == Some("str");
-                let absent = span.is_empty() && !told;
-                let nothing = written == Written::Plain && !told && (absent || matches!(&*text, "~" | "null" | "Null" | "NULL"));
-                let text = if span.is_empty() { String::new() } else { text.into_owned() };
+                let absent_text = written == Written::Plain && span.is_empty();
+                let nothing = absent_text || (written == Written::Plain && matches!(&*text, "~" | "null" | "Null" | "NULL"));
+                let nothing = nothing && !told;
+                // The parser gives `~` for a plain scalar that is not there.
+                let text = if absent_text { String::new() } else { text.into_owned() };
                 let content = if nothing { Content::Nothing } else { Content::Scalar(text, written) };
                 Node { content, mark, tag: unknown_tag(tag.as_deref(), span, "str"), size: 1, height: 0 }
             }
@@ -208,6 +210,8 @@ impl<'a> Builder<'a> {
             }
         };
         if id != 0 {
+            // The copy counts as well: nested anchors would else hold the innermost many times.
+            self.count(node.size, mark)?;
             self.anchors.insert(id, Some(node.clone()));
         }
         Ok(node)

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub(crate) use run::{OTHER_UNITS, RESERVED_UNITS};
 pub(crate) use storage::NOT_KEPT;
 
-use super::problem::{Bad, Problem, Side, join};
+use super::problem::{Bad, Problem, Problems, Side, join};
 use super::rule::Rule;
 use super::text::{count, guess, quote};
 use crate::app::{App, Mode, Standby};
@@ -27,22 +27,21 @@ pub const REPLICAS_MAX: u32 = 1000;
 /// Longest name that is proposed in place of a wrong one, in bytes.
 const PROPOSAL_MAX: usize = 40;
 
-/// Every rule that `app` breaks. Nothing is said about fields in `bad`, whose problems are known.
-pub(super) fn check(app: &App, bad: &Bad) -> Vec<Problem> {
-    let mut checker = Checker { app, bad, problems: Vec::new() };
+/// Adds every rule that `app` breaks. Nothing is said about fields in `bad`, whose problems are known.
+pub(super) fn check(app: &App, bad: &Bad, problems: &mut Problems) {
+    let mut checker = Checker { app, bad, problems };
     checker.header();
     checker.modes();
     checker.run();
     checker.vip();
     checker.database();
     checker.placement();
-    checker.problems
 }
 
 struct Checker<'a> {
     app: &'a App,
     bad: &'a Bad,
-    problems: Vec<Problem>,
+    problems: &'a mut Problems,
 }
 
 impl Checker<'_> {
