@@ -75,13 +75,15 @@ pub(crate) struct Attempt {
     pub(crate) server: String,
     /// What happened.
     pub(crate) reason: String,
+    /// Whether a controller is there, and says that it cannot answer now.
+    pub(crate) alive: bool,
 }
 
 struct Attempts<'a>(&'a [Attempt]);
 
 impl fmt::Display for Attempts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|Attempt { server, reason }| write!(f, "\n  {server}: {reason}"))
+        self.0.iter().try_for_each(|Attempt { server, reason, .. }| write!(f, "\n  {server}: {reason}"))
     }
 }
 
@@ -107,6 +109,9 @@ impl ClientError {
     /// What to do.
     pub(crate) fn hints(&self) -> Vec<String> {
         let hint = match self {
+            Self::Unreachable { attempts } if attempts.iter().any(|attempt| attempt.alive) => {
+                "controllers are there and cannot answer now, mostly because they do not reach NATS; their log says why"
+            }
             Self::Unreachable { .. } => {
                 "is a controller running there? Name others with --server, CLUSTERCTL_SERVERS or servers: in the configuration file"
             }
@@ -135,8 +140,11 @@ pub(crate) struct Client {
 enum Outcome {
     Answer(Vec<u8>),
     Refused(Box<Problem>),
-    /// Try another one, for this reason.
-    None(String),
+    /// Try another one.
+    None {
+        reason: String,
+        alive: bool,
+    },
 }
 
 impl Client {
@@ -203,7 +211,10 @@ impl Client {
                 let left = end.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     // Those tried already keep their reasons; those that were not are named too.
-                    note(&mut attempts, server, || "not tried, the time for the request was over".to_owned(), false);
+                    if !attempts.iter().any(|attempt| attempt.server == *server) {
+                        let reason = "not tried, the time for the request was over".to_owned();
+                        attempts.push(Attempt { server: server.clone(), reason, alive: false });
+                    }
                     continue;
                 }
                 match self.try_one(server, method, path, body, left)? {
@@ -215,7 +226,11 @@ impl Client {
                         self.preferred.set(index);
                         return Err(ClientError::Refused { server: server.clone(), problem });
                     }
-                    Outcome::None(reason) => note(&mut attempts, server, || reason, true),
+                    Outcome::None { reason, alive } => {
+                        // The last reason of each counts: the first may be that it was just starting.
+                        attempts.retain(|attempt| attempt.server != *server);
+                        attempts.push(Attempt { server: server.clone(), reason, alive });
+                    }
                 }
             }
         }
@@ -244,30 +259,23 @@ impl Client {
         };
         let mut response = match answer {
             Ok(response) => response,
-            Err(error) => return Ok(Outcome::None(reason(&error))),
+            Err(error) => return Ok(Outcome::None { reason: reason(&error), alive: false }),
         };
         let status = response.status();
         let bytes = match response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec() {
             Ok(bytes) => bytes,
-            Err(error) => return Ok(Outcome::None(format!("the answer broke off: {}", reason(&error)))),
+            Err(error) => return Ok(Outcome::None { reason: format!("the answer broke off: {}", reason(&error)), alive: false }),
         };
         if status.is_success() {
             return Ok(Outcome::Answer(bytes));
         }
         let problem = problem(status, &bytes);
         Ok(match status {
-            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Outcome::None(refusal(&problem)),
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                Outcome::None { reason: refusal(&problem), alive: true }
+            }
             _ => Outcome::Refused(Box::new(problem)),
         })
-    }
-}
-
-/// Remembers why `server` gave no answer; what an earlier round saw is kept unless `replace`.
-fn note(attempts: &mut Vec<Attempt>, server: &str, reason: impl FnOnce() -> String, replace: bool) {
-    match attempts.iter_mut().find(|attempt| attempt.server == server) {
-        Some(attempt) if replace => attempt.reason = reason(),
-        Some(_) => {}
-        None => attempts.push(Attempt { server: server.to_owned(), reason: reason() }),
     }
 }
 

@@ -84,13 +84,16 @@ error: no controller answered
   {refused}: connection refused
   {}: the connection was closed without an answer
   {}: the caches are not complete yet (503 unavailable)
-hint: is a controller running there? Name others with --server, CLUSTERCTL_SERVERS or servers: in the configuration file
+hint: controllers are there and cannot answer now, mostly because they do not reach NATS; their log says why
 ",
             hangs_up.url(),
             cannot.url()
         ),
     );
     assert_eq!((hangs_up.requests().len(), cannot.requests().len()), (2, 2));
+    let nobody = clusterctl(&refused, &["get", "apps"]);
+    assert_eq!(nobody.code, 3);
+    assert!(nobody.err.contains("hint: is a controller running there?"), "{}", nobody.err);
 }
 
 #[test]
