@@ -139,6 +139,9 @@ impl<'a> Evidence<'a> {
 
     /// Whether what is here belongs to an earlier App of the same name, or to the App in another mode: it has to go first.
     pub(crate) fn foreign(&self, app: &App) -> bool {
+        if self.confirmed_absent() {
+            return false;
+        }
         match (self.entry, self.observed) {
             (Some(entry), _) => {
                 entry.uid != app.metadata.uid

@@ -30,7 +30,7 @@ impl<'a> Conflicts<'a> {
         for name in world.seen_apps() {
             let app = world.input.apps.get(name).filter(|a| !a.is_deleted() && !self.losers.contains_key(name));
             let unit = app.map(App::unit_name);
-            for seen in world.evidence(name).iter().filter(|e| !e.lost) {
+            for seen in world.evidence(name).iter().filter(|e| !e.lost && !e.confirmed_absent()) {
                 // The common case costs no text: an entry that names no unit runs the one we write.
                 let planned = seen
                     .entry

@@ -84,6 +84,8 @@ pub(crate) struct Context<'w, 'a> {
     pub matching: Rc<Matching>,
     /// Nodes where an App runs that this one has to be kept apart from.
     pub away: BTreeMap<usize, &'a str>,
+    /// Nodes where such an App is on its way out: nothing of this one may start there yet, but what is there stays.
+    pub away_soon: BTreeMap<usize, &'a str>,
     /// Nodes where another App still has to let go of the same unit.
     pub busy: BTreeSet<usize>,
 }
@@ -106,7 +108,7 @@ impl<'a> Context<'_, 'a> {
 
     /// Whether an instance may be newly placed on `node`.
     pub(crate) fn may_start(&self, node: usize) -> bool {
-        self.world.nodes[node].live && self.may_run(node) && !self.busy.contains(&node)
+        self.world.nodes[node].live && self.may_run(node) && !self.busy.contains(&node) && !self.away_soon.contains_key(&node)
     }
 
     /// The role last written for `node`, unless it belongs to an earlier App.
@@ -178,7 +180,7 @@ impl<'a> Context<'_, 'a> {
     pub(crate) fn rules_now(&self, node: usize, exclusive: bool) -> Vec<Rule<'a>> {
         let view = &self.world.nodes[node];
         let mut rules = Vec::new();
-        rules.extend(self.away.get(&node).map(|other| Rule::Away(other)));
+        rules.extend(self.away.get(&node).or(self.away_soon.get(&node)).map(|other| Rule::Away(other)));
         if !view.live {
             rules.push(Rule::Lost);
         } else if exclusive && !view.can_hold() {

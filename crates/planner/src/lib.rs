@@ -73,8 +73,8 @@ struct Planner<'w, 'a> {
     conflicts: Conflicts<'a>,
     order: PlanningOrder<'a>,
     board: Board,
-    /// Nodes where Apps that others are kept apart from run.
-    running: BTreeMap<&'a str, BTreeSet<usize>>,
+    /// Nodes where Apps that others are kept apart from run, and whether they stay there.
+    running: BTreeMap<&'a str, BTreeMap<usize, bool>>,
     per_node: Vec<BTreeMap<String, AppAssignment>>,
     plan: Plan,
 }
@@ -97,10 +97,10 @@ impl<'a> Planner<'_, 'a> {
     }
 
     fn place(&mut self, name: &'a String, app: &'a App, selectors: &mut Selectors<'a>) {
-        let mut away = BTreeMap::new();
+        let (mut away, mut away_soon) = (BTreeMap::new(), BTreeMap::new());
         for other in self.order.apart.get(name.as_str()).into_iter().flatten() {
-            for node in self.running.get(other).into_iter().flatten() {
-                away.entry(*node).or_insert(*other);
+            for (node, stays) in self.running.get(other).into_iter().flatten() {
+                if *stays { &mut away } else { &mut away_soon }.entry(*node).or_insert(*other);
             }
         }
         let busy = if self.conflicts.nothing_lingers() { BTreeSet::new() } else { self.conflicts.busy(name, &app.unit_name()) };
@@ -111,6 +111,7 @@ impl<'a> Planner<'_, 'a> {
             evidence: self.world.evidence(name),
             matching: selectors.matching(self.world, &app.spec.placement),
             away,
+            away_soon,
             busy,
         };
         let (mut entries, mut notes, newest) = match app.spec.mode {
@@ -129,6 +130,9 @@ impl<'a> Planner<'_, 'a> {
             && let Some((slot, epoch)) = vip::plan(&ctx, &mut entries, &mut notes)
         {
             self.remember(slot, epoch);
+        }
+        if let Some(vip) = app.spec.vip.as_ref().filter(|_| app.spec.mode == Mode::Singleton) {
+            self.remember(format!("vip/{}", vip.ip()), newest);
         }
         self.remember(slot_of(name, app.spec.mode), newest);
         set_peers(self.world, &mut entries);
@@ -179,12 +183,12 @@ impl<'a> Planner<'_, 'a> {
     fn settle(&mut self, name: &'a str, entries: Entries) {
         self.board.account(self.world.evidence(name), &entries);
         if self.order.apart.contains_key(name) {
-            let runs = |e: &AppAssignment| match e.role {
-                Role::Active | Role::Member => true,
-                Role::Standby => e.releasing.is_some(),
-                Role::Absent => e.mode != Mode::Singleton || e.releasing.is_some(),
+            let stays = |e: &AppAssignment| match e.role {
+                Role::Active | Role::Member => Some(true),
+                Role::Standby => e.releasing.map(|_| false),
+                Role::Absent => (e.mode != Mode::Singleton || e.releasing.is_some()).then_some(false),
             };
-            self.running.insert(name, entries.iter().filter(|(_, e)| runs(e)).map(|(node, _)| *node).collect());
+            self.running.insert(name, entries.iter().filter_map(|(node, e)| stays(e).map(|stays| (*node, stays))).collect());
         }
         for (node, entry) in entries {
             self.per_node[node].insert(name.to_owned(), entry);
@@ -193,6 +197,9 @@ impl<'a> Planner<'_, 'a> {
 
     fn finish(mut self) -> Plan {
         let input = self.world.input;
+        for (ip, epoch) in self.world.vip_epochs() {
+            self.remember(format!("vip/{ip}"), epoch);
+        }
         let members: Vec<String> = input.nodes.keys().cloned().collect();
         for (view, apps) in self.world.nodes.iter().zip(self.per_node) {
             let name = &view.node.name;

@@ -45,22 +45,34 @@ pub(crate) fn plan(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNotes, 
         notes.shortage = Some(Shortage { none: true, message: ctx.explain(true) });
     }
     let claims = claims(ctx);
-    let mut targets = present_owners(ctx, &members);
-    rebalance(&mut targets, &members);
-
-    // Give what nobody else may hold.
     let before = ctx.world.newest_epoch(ctx.name, Mode::Ring);
     let mut newest = before;
+    let mut targets = present_owners(ctx, &members);
     let mut waits = Vec::new();
-    for (target, claim) in targets.iter_mut().zip(&claims) {
-        let Some(target) = target else { continue };
-        if target.epoch.is_none() {
-            if *claim == Claim::Nobody || *claim == Claim::One(target.node) {
-                newest = before + 1;
-                target.epoch = Some(newest);
-            } else if let Claim::One(node) = claim {
-                waits.push(*node);
+    // What is given changes who owns most, and so the quotas; it is settled when nothing more can be given.
+    loop {
+        rebalance(&mut targets, &members, &claims);
+        waits.clear();
+        let mut given = false;
+        for (target, claim) in targets.iter_mut().zip(&claims).filter_map(|(t, claim)| t.as_mut().map(|t| (t, claim))) {
+            if target.epoch.is_some() {
+                continue;
             }
+            match claim {
+                Claim::One(node) if *node != target.node => waits.push(*node),
+                Claim::Several => {}
+                Claim::Nobody | Claim::One(_) => {
+                    newest = before + 1;
+                    target.epoch = Some(newest);
+                    given = true;
+                }
+            }
+        }
+        for target in targets.iter_mut().filter(|t| t.is_some_and(|t| t.epoch.is_none())) {
+            *target = None;
+        }
+        if !given {
+            break;
         }
     }
     if !waits.is_empty() {
@@ -86,7 +98,8 @@ fn members(ctx: &Context<'_, '_>, board: &Board) -> Vec<usize> {
         .copied()
         .filter_map(|n| {
             let view = &ctx.world.nodes[n];
-            let before = ctx.role(n) == Some(Role::Member) && view.same_boot && view.may_keep() && ctx.may_run(n);
+            // Without a status of this boot a node keeps what it was given in it, but gets nothing.
+            let before = view.may_keep() && ctx.may_run(n) && owns_some(ctx, n);
             (before || ctx.may_start(n) && view.can_hold()).then(|| {
                 let member = ctx.role(n) == Some(Role::Member);
                 (!member, board.instances[n], n)
@@ -98,6 +111,10 @@ fn members(ctx: &Context<'_, '_>, board: &Board) -> Vec<usize> {
     let mut members: Vec<usize> = ranked.into_iter().map(|(.., node)| node).collect();
     members.sort_unstable();
     members
+}
+
+fn owns_some(ctx: &Context<'_, '_>, node: usize) -> bool {
+    ctx.on(node).is_some_and(|e| !e.foreign(ctx.app) && e.owned().next().is_some())
 }
 
 fn cap(ctx: &Context<'_, '_>) -> usize {
@@ -137,7 +154,7 @@ fn present_owners(ctx: &Context<'_, '_>, members: &[usize]) -> Vec<Option<Target
 }
 
 /// Takes from each member what is above its quota, and gives what has no owner to members below theirs.
-fn rebalance(targets: &mut [Option<Target>], members: &[usize]) {
+fn rebalance(targets: &mut [Option<Target>], members: &[usize], claims: &[Claim]) {
     if members.is_empty() {
         return;
     }
@@ -156,6 +173,16 @@ fn rebalance(targets: &mut [Option<Target>], members: &[usize]) {
         {
             *count -= 1;
             *target = None;
+        }
+    }
+    // A node that has to let go of a partition can as well keep it: then nobody waits.
+    for (target, claim) in targets.iter_mut().zip(claims).filter(|(t, _)| t.is_none()) {
+        if let Claim::One(node) = claim
+            && let Some(count) = owns.get_mut(node)
+            && *count < quota[node]
+        {
+            *count += 1;
+            *target = Some(Target { node: *node, epoch: None });
         }
     }
     let mut free = members.iter().flat_map(|m| std::iter::repeat_n(*m, quota[m] - owns[m]));

@@ -57,7 +57,7 @@ pub(crate) fn plan(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNotes, 
         let why = if decision.chosen.is_some() { why() } else { ctx.keep_reason(node, Role::Active, &codes, why) };
         let mut entry = ctx.entry(Role::Active, why);
         entry.epoch = epoch;
-        entry.vip = vip(ctx, node, true, decision.newest);
+        entry.vip = vip(ctx, node, true, epoch);
         entries.insert(node, entry);
     }
     for node in standbys {
@@ -79,7 +79,7 @@ pub(crate) fn plan(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNotes, 
 }
 
 fn decide(ctx: &Context<'_, '_>, board: &Board) -> Decision {
-    let vip_epoch = ctx.app.spec.vip.as_ref().map_or(0, |v| ctx.world.vip(&v.address).map_or(0, |facts| facts.epoch));
+    let vip_epoch = ctx.app.spec.vip.as_ref().map_or(0, |v| ctx.world.newest_vip_epoch(&v.address));
     let newest = ctx.world.newest_epoch(ctx.name, Mode::Singleton).max(vip_epoch);
     let holder = holder(ctx, newest);
     if let Some((node, epoch)) = holder

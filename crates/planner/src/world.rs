@@ -153,6 +153,11 @@ impl<'a> World<'a> {
         self.vips.get(ip(address))
     }
 
+    /// Addresses of all VIPs that anything was seen of, with their highest epochs.
+    pub(crate) fn vip_epochs(&self) -> impl Iterator<Item = (&'a str, u64)> + '_ {
+        self.vips.keys().map(|ip| (*ip, self.newest_vip_epoch(ip)))
+    }
+
     /// Highest epoch known of a Singleton's slot or a ring, its VIP's included where that goes by the same epoch.
     pub(crate) fn newest_epoch(&self, app: &str, mode: Mode) -> u64 {
         let evidence = self.evidence(app);

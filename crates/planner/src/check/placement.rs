@@ -110,6 +110,15 @@ fn apart(app: &App, sites: &Sites<'_>, at: &[Site<'_>], report: &mut Report) {
     }
 }
 
+/// Whether an App that `app` has to be kept apart from, whichever asked, runs on `site`.
+fn beside_another(input: &Input<'_>, app: &App, site: &Site<'_>) -> bool {
+    let name = &app.metadata.name;
+    site.planned.into_iter().flat_map(|a| &a.apps).filter(|(_, e)| matches!(e.role, Role::Active | Role::Member)).any(|(other, _)| {
+        let asked = |of: &App, other: &String| of.spec.placement.away_from_apps.contains(other);
+        other != name && (asked(app, other) || input.apps.get(other).is_some_and(|o| asked(o, name)))
+    })
+}
+
 fn replicas(input: &Input<'_>, plan: &Plan, app: &App, at: &[Site<'_>], report: &mut Report) {
     let name = &app.metadata.name;
     let asked = app.spec.replicas.unwrap_or(1) as usize;
@@ -119,7 +128,9 @@ fn replicas(input: &Input<'_>, plan: &Plan, app: &App, at: &[Site<'_>], report: 
     if let Some(site) = removed
         && plan.notes.get(name).is_some_and(|n| n.conflict.is_none())
     {
-        let enough = healthy_after >= asked.min(members.len());
+        // Those that have to leave do not count as places.
+        let places = members.iter().filter(|s| matches(app, s) && !beside_another(input, app, s)).count();
+        let enough = healthy_after >= asked.min(places);
         report.unless(enough, Rule::Replicas, || {
             format!("App {name} loses a healthy instance on {} while {healthy_after} of {asked} are healthy elsewhere", site.name)
         });
@@ -155,7 +166,8 @@ fn blocked(app: &App, site: &Site<'_>) -> bool {
 
 fn ring(app: &App, at: &[Site<'_>], report: &mut Report) {
     let name = &app.metadata.name;
-    let able = |s: &&Site<'_>| s.live && is(s, app, Role::Member) && s.status.map_or_else(|| s.same_boot(), |x| x.quorum);
+    let owns = |s: &Site<'_>| s.entry(name).and_then(|e| e.ring.as_ref()).is_some_and(|r| !r.own.is_empty());
+    let able = |s: &&Site<'_>| s.live && is(s, app, Role::Member) && s.status.map_or_else(|| owns(s), |x| x.quorum);
     let counts: Vec<usize> = at
         .iter()
         .filter(able)

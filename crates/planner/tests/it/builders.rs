@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cluster_planner::{Liveness, NodeInput};
 use cluster_schemas::app::{ExecSpec, RingSpec, VipSpec};
-use cluster_schemas::{App, AppSpec, Metadata, Mode, Node, NodeStatus};
+use cluster_schemas::{App, AppSpec, Assignment, Metadata, Mode, Node, NodeStatus};
 
 /// An App that runs a command; three replicas, 16 partitions, where the mode has them.
 pub(crate) fn mk_app(name: &str, mode: Mode) -> App {
@@ -80,4 +80,24 @@ pub(crate) fn mk_node(name: &str) -> NodeInput {
 pub(crate) fn labelled(mut node: NodeInput, key: &str, value: &str) -> NodeInput {
     node.node.labels.insert(key.to_owned(), value.to_owned());
     node
+}
+
+/// Entries that differ between two sets of assignments, short enough to read.
+pub(crate) fn difference(a: &BTreeMap<String, Assignment>, b: &BTreeMap<String, Assignment>) -> String {
+    let mut lines = Vec::new();
+    for (node, x) in a {
+        let y = &b[node];
+        for app in x.apps.keys().chain(y.apps.keys()).collect::<std::collections::BTreeSet<_>>() {
+            let show = |e: Option<&cluster_schemas::AppAssignment>| {
+                e.map(|e| {
+                    let (role, epoch, releasing, vip, ring, reason) = (e.role, e.epoch, e.releasing, &e.vip, &e.ring, &e.reason.message);
+                    format!("{role:?} {epoch} releasing {releasing:?} {vip:?} {ring:?} peers {:?} {reason}", e.peers)
+                })
+            };
+            if x.apps.get(app) != y.apps.get(app) {
+                lines.push(format!("{node} {app}:\n  {:?}\n  {:?}", show(x.apps.get(app)), show(y.apps.get(app))));
+            }
+        }
+    }
+    lines.join("\n")
 }

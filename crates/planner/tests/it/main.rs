@@ -3,4 +3,6 @@
 
 mod builders;
 mod cluster;
+mod random;
 mod scenarios;
+mod sim;
