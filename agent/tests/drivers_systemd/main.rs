@@ -1,0 +1,105 @@
+//! The systemd driver against a real systemd. The one test boots a bare node of the lab and runs this same program inside it, where it
+//! goes through all cases; so nothing of the host's systemd is touched, and none is needed.
+//!
+//! Needs root and what `scripts/setup` installs; without them it fails and says so. To try a case by hand in a running lab:
+//! `lab exec n1 -- env CLUSTERCTL_IN_NODE=1 CLUSTERCTL_CASE=masked target/debug/deps/drivers_systemd-… --nocapture`
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot be set up fails; its cases are told by printing"
+)]
+
+mod faults;
+mod files;
+mod node;
+mod running;
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use cluster_agent::drivers::systemd::Systemd;
+use cluster_e2e::{Lab, UpOptions};
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
+
+/// Set inside the node.
+const IN_NODE: &str = "CLUSTERCTL_IN_NODE";
+/// Only the cases that have this in their name.
+const ONLY: &str = "CLUSTERCTL_CASE";
+/// How long all cases may take together.
+const LIMIT: Duration = Duration::from_secs(240);
+
+type Case = (&'static str, for<'a> fn(&'a Systemd) -> LocalBoxFuture<'a, ()>);
+
+macro_rules! cases {
+    ($($module:ident :: $case:ident),+ $(,)?) => {
+        &[$((stringify!($case), |driver| $module::$case(driver).boxed_local())),+]
+    };
+}
+
+const CASES: &[Case] = cases![
+    running::a_unit_is_started_restarted_and_stopped,
+    running::arguments_and_environment_arrive_byte_for_byte,
+    running::a_failing_start_is_told_with_its_log,
+    running::a_unit_over_its_start_limit_starts_again,
+    running::a_stop_counts_only_when_no_process_is_left,
+    running::a_stop_kills_what_does_not_heed_it,
+    running::a_start_that_takes_too_long_is_told_and_can_be_stopped,
+    running::a_reload_is_done_refused_or_failed,
+    running::a_killed_unit_is_noticed,
+    running::many_units_start_at_once,
+    files::a_new_file_needs_no_reload_and_a_changed_one_does,
+    files::a_reload_that_was_missed_is_made_up_for,
+    files::units_of_others_are_not_touched,
+    files::ours_are_listed_and_removed,
+    files::a_missing_masked_or_bad_unit_is_told_apart,
+    files::a_unit_enabled_at_boot_is_seen,
+    files::an_alias_is_watched,
+    faults::d_bus_is_restarted_under_us,
+    faults::d_bus_is_restarted_during_a_job,
+    faults::systemd_is_executed_again_under_us,
+    faults::systemd_is_executed_again_during_a_job,
+    faults::systemd_is_reloaded_during_a_job,
+];
+
+#[test]
+fn the_systemd_driver_in_a_node() {
+    if std::env::var_os(IN_NODE).is_some() {
+        return in_node();
+    }
+    let only = std::env::var(ONLY).unwrap_or_default();
+    let lab = Lab::up_scoped(&UpOptions::new(1).bare().named("drivers")).expect("a lab with one bare node");
+    let this = std::env::current_exe().expect("this program");
+    let program = this.to_str().expect("a path in UTF-8");
+    let (mark, only) = (format!("{IN_NODE}=1"), format!("{ONLY}={only}"));
+    let command = ["env", &mark, &only, program, "--exact", "the_systemd_driver_in_a_node", "--nocapture"];
+    let ran = lab.exec_within(LIMIT, 1, command).expect("a run inside the node");
+    println!("{}{}", ran.stdout, ran.stderr);
+    assert!(ran.success(), "some cases failed inside the node, see above");
+    assert!(ran.stdout.contains(" cases passed"), "no case ran inside the node");
+}
+
+fn in_node() {
+    let only = std::env::var(ONLY).unwrap_or_default();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (mut passed, mut failed) = (0, Vec::new());
+    runtime.block_on(async {
+        for (name, case) in CASES.iter().filter(|(name, _)| name.contains(&only)) {
+            let start = Instant::now();
+            // Each case has a connection of its own, as each agent has.
+            let driver = Systemd::new();
+            let result = AssertUnwindSafe(case(&driver)).catch_unwind().await;
+            println!("{} {name} {:.0?}", if result.is_ok() { "ok    " } else { "FAILED" }, start.elapsed());
+            match result {
+                Ok(()) => passed += 1,
+                Err(_) => failed.push(*name),
+            }
+            node::clean_up().await;
+        }
+    });
+    assert!(failed.is_empty(), "{} cases failed: {failed:?}", failed.len());
+    assert!(passed > 0, "no case is called {only:?}");
+    println!("{passed} cases passed");
+}
