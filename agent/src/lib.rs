@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod drivers;
 pub mod files;
+pub mod guard;
 pub mod identity;
 pub mod journal;
 pub mod manager;

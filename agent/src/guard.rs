@@ -1,0 +1,95 @@
+//! The guard process around [`cluster_fence::Guard`] (F1).
+//!
+//! systemd gives it a real-time priority and restarts it at once; it locks its memory, touches what it needs before the first round, and
+//! then only looks, swaps, removes and kills. It links no NATS and no D-Bus.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use cluster_fence::{Guard, TABLE, Table, clock};
+use nix::sys::mman::{MlockAllFlags, mlockall};
+
+use crate::identity;
+
+/// The guard's own watchdog is told this often; systemd kills and restarts a guard that falls silent for a second (F1).
+const WATCHDOG: Duration = Duration::from_millis(250);
+
+/// Runs until killed.
+#[must_use]
+pub fn run(runtime: &Path) -> ExitCode {
+    match prepare(runtime) {
+        Ok((table, guard)) => guard_for_ever(&table, guard),
+        Err(why) => fail(&why),
+    }
+}
+
+fn prepare(runtime: &Path) -> Result<(Table, Guard), String> {
+    std::fs::create_dir_all(runtime).map_err(|e| format!("cannot make {}: {e}", runtime.display()))?;
+    let table = Table::open(&runtime.join(TABLE), boot()?).map_err(|e| cluster_telemetry::chain(&e))?;
+    let guard = Guard::new().map_err(|e| format!("cannot open a netlink socket: {e}"))?;
+    // F1: nothing of the guard may have to come from a disk when a deadline passes.
+    if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
+        say(&format!("memory is not locked, a deadline may be met late under memory pressure: {error}"));
+    }
+    Ok((table, guard))
+}
+
+fn boot() -> Result<u128, String> {
+    let text = identity::boot_id().map_err(|e| format!("cannot read the boot id: {e}"))?;
+    uuid::Uuid::parse_str(&text).map(|id| id.as_u128()).map_err(|e| format!("boot id {text:?}: {e}"))
+}
+
+fn guard_for_ever(table: &Table, mut guard: Guard) -> ! {
+    // Past deadlines are fenced in the very first round, the rest is kept (F4).
+    let mut told = None;
+    loop {
+        let round = guard.round(table);
+        if told.is_none() {
+            let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        }
+        if told.is_none_or(|at: Instant| at.elapsed() >= WATCHDOG) {
+            told = Some(Instant::now());
+            let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+        if !round.is_quiet() {
+            // After the deed: a log line may wait, a deadline may not.
+            let late_us = round.lateness.0 / 1_000;
+            say(&format!("fenced {} slots ({late_us} us late), killed {} units, removed {} addresses", round.fenced, round.killed, round.removed));
+        }
+        std::thread::sleep(guard.pause(table));
+    }
+}
+
+/// F6: exit code 0 if the slot is armed, 1 if it is not: an `ExecCondition=` of the unit.
+#[must_use]
+pub fn check(runtime: &Path, slot: &str) -> ExitCode {
+    let opened = boot().and_then(|boot| Table::open(&runtime.join(TABLE), boot).map_err(|e| cluster_telemetry::chain(&e)));
+    match opened {
+        Ok(table) => {
+            let armed = table.find_word(slot).is_some_and(|word| table.word(word).armed(clock::now()).is_some());
+            if armed {
+                return ExitCode::SUCCESS;
+            }
+            say(&format!("{slot} is not held by this node, so its unit does not start here"));
+            ExitCode::from(1)
+        }
+        Err(why) => fail(&why),
+    }
+}
+
+/// What may be said on the command line.
+#[must_use]
+pub fn usage() -> ExitCode {
+    fail("usage: cluster-guard | cluster-guard check SLOT")
+}
+
+#[expect(clippy::print_stderr, reason = "its log: systemd takes standard error to the journal")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+fn fail(why: &str) -> ExitCode {
+    say(&format!("error: {why}"));
+    ExitCode::from(2)
+}
