@@ -34,6 +34,7 @@ mod rootfs;
 mod spawn;
 mod status;
 mod steer;
+pub mod tour;
 mod wait;
 
 pub use capture::{Capture, Frame, Tap};
