@@ -31,11 +31,9 @@ impl<'a> Conflicts<'a> {
             let app = world.input.apps.get(name).filter(|a| !a.is_deleted() && !self.losers.contains_key(name));
             let unit = app.map(App::unit_name);
             for seen in world.evidence(name).iter().filter(|e| !e.lost && !e.confirmed_absent()) {
-                // The common case costs no text: an entry that names no unit runs the one we write.
-                let planned = seen
-                    .entry
-                    .filter(|e| app.is_none_or(|a| a.spec.unit.as_ref().map(|u| &u.name) != e.run.unit.as_ref().map(|u| &u.name)))
-                    .map(|e| unit_name(name, e.run.unit.as_ref()));
+                // What is withdrawn may start its unit until the node confirmed; what changed its unit, as long as it is seen.
+                let withdrawn = seen.entry.filter(|_| app.is_none_or(|a| seen.foreign(a)));
+                let planned = withdrawn.map(|e| unit_name(name, e.run.unit.as_ref()));
                 let observed = seen.observed.and_then(|o| o.unit.as_ref()).map(|u| &u.name).filter(|u| Some(*u) != unit.as_ref());
                 for unit in planned.into_iter().chain(observed.cloned()) {
                     self.lingering.entry(unit).or_default().push((name, seen.node));

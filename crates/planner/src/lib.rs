@@ -200,6 +200,7 @@ impl<'a> Planner<'_, 'a> {
         for (ip, epoch) in self.world.vip_epochs() {
             self.remember(format!("vip/{ip}"), epoch);
         }
+        self.plan.gone.sort();
         let members: Vec<String> = input.nodes.keys().cloned().collect();
         for (view, apps) in self.world.nodes.iter().zip(self.per_node) {
             let name = &view.node.name;

@@ -135,7 +135,7 @@ fn best_candidate(ctx: &Context<'_, '_>, board: &Board, holder: Option<usize>) -
     let mut count = 0;
     let rank = |node: &usize| {
         let seen = ctx.on(*node);
-        let released = seen.is_some_and(|e| e.standing().is_some_and(|a| a.releasing.is_some()));
+        let released = ctx.role(*node) == Some(Role::Standby) && seen.is_some_and(|e| e.standing().is_some_and(|a| a.releasing.is_some()));
         let gave_up = holder == Some(*node) && seen.is_some_and(|e| e.entry.is_some_and(|a| e.gave_up() >= a.epoch));
         let stands_by = matches!(ctx.role(*node), Some(Role::Standby | Role::Active));
         (failed(ctx, *node), released, !gave_up, !stands_by, board.active[*node], *node)

@@ -92,15 +92,15 @@ impl Cluster {
         self
     }
 
-    /// Plans and obeys until nothing changes.
+    /// Plans and obeys until nothing changes any more.
     pub(crate) fn settle(&mut self) -> &mut Self {
+        self.step();
         for _ in 0..20 {
             let before = self.assignments.clone();
-            self.step();
+            self.obey_all().step();
             if before == self.assignments {
                 return self;
             }
-            self.obey_all();
         }
         panic!("does not settle: {:#?}", self.assignments);
     }

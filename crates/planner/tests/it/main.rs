@@ -2,7 +2,11 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod builders;
+mod claims;
 mod cluster;
+mod platform;
+mod pool;
 mod random;
-mod scenarios;
+mod ring;
 mod sim;
+mod singleton;
