@@ -37,6 +37,20 @@ fn apps_of_one_name_in_two_files_are_one_problem_with_both_places() {
 }
 
 #[test]
+fn places_are_true_behind_every_line_break_and_a_byte_order_mark() {
+    for (mark, end) in [("", "\n"), ("", "\r"), ("", "\r\n"), ("\u{feff}", "\n"), ("\u{feff}", "\r\n")] {
+        let text = format!("{mark}{}", format!("# ä\n\n{}", yaml("Ä-東-x")).replace('\n', end));
+        let found = manifest::parse("x.yaml", &text).unwrap_err();
+        let places: Vec<_> = found.iter().map(|p| (p.line, p.column, p.width, &*p.source)).collect();
+        assert_eq!(places, [(6, 9, 5, "  name: Ä-東-x")], "{text:?}");
+        let found = manifest::parse("x.yaml", &text.replace("Ä-東-x", "'x")).unwrap_err();
+        assert_eq!(found.iter().map(|p| (p.line, p.column, p.rule)).collect::<Vec<_>>(), [(6, 9, Rule::Syntax)], "{text:?}");
+        let fine = manifest::parse("x.yaml", &text.replace("Ä-東-x", "x")).unwrap();
+        assert_eq!((fine[0].line, fine[0].column), (6, 9), "{text:?}");
+    }
+}
+
+#[test]
 fn problems_of_several_files_are_sorted_and_counted() {
     let mut all = Diagnostics::default();
     assert_eq!(all.clone().into_result(), Ok(()));
@@ -76,23 +90,26 @@ fn the_worst_file_is_answered_in_time() {
         }
         text
     };
-    let head = yaml("web").replace("unit: {name: nginx}", "");
+    let head = yaml("web").replace("  unit: {name: nginx}\n", "");
+    let unit = format!("{head}  unit: {{name: x}}\n");
     let slow = [
-        fill(&yaml("web"), &|n| format!("f{n}: x\n")),
-        fill(&format!("{head}exec:\n    command: [/bin/x]\n    environment:\n"), &|n| format!("      {n}: x\n")),
-        fill(&format!("{head}unit: {{name: x}}\n  placement:\n    nodes:\n"), &|n| format!("      - N{n}\n")),
-        fill(&format!("{head}unit: {{name: x}}\n  x: ["), &|_| "{".to_owned()),
-        fill(&format!("{head}unit: {{name: x}}, "), &|n| format!("f{n}: x, ")),
-        fill("", &|n| format!("&a{n} ")),
-        fill("", &|_| "---\n- ".to_owned()),
-        fill("a: \"", &|_| "\\u00e4".to_owned()),
-        fill(&format!("{head}\n  unit:\n    name: x\n    content: |\n"), &|_| "      x\n".to_owned()),
+        ("49000 problems", fill(&yaml("web"), &|n| format!("f{n}: x\n"))),
+        ("49002 problems", fill(&format!("{head}  exec:\n    command: [/bin/x]\n    environment:\n"), &|n| format!("      {n}: x\n"))),
+        ("49001 problems", fill(&format!("{unit}  placement:\n    nodes:\n"), &|n| format!("      - N{n}\n"))),
+        ("error[too-many-values]", fill(&format!("{unit}  x: &a ["), &|_| "a, ".to_owned()) + "]\n  y: [*a, *a, *a]\n"),
+        ("error[too-deep]", fill(&format!("{unit}  x: "), &|_| "[".to_owned())),
+        ("error[syntax]", fill("", &|n| format!("&a{n} "))),
+        ("error[too-many-documents]", fill("", &|_| "---\n- x\n".to_owned())),
+        ("expected a mapping, found the text `", fill("\"", &|_| "\\x01\\u00e4".to_owned()) + "\""),
+        ("bytes here, and at most 65536", fill(&format!("{head}  unit:\n    name: x\n    content: |\n"), &|_| "      x\n".to_owned())),
+        ("1 Apps", fill(&unit, &|_| "# comment\n".to_owned())),
     ];
-    for text in slow {
+    for (expected, text) in slow {
         let start = Instant::now();
         let found = manifest::parse("x.yaml", &text).map_or_else(|found| found.to_string(), |apps| format!("{} Apps", apps.len()));
         let took = start.elapsed();
-        assert!(took.as_secs() < 20, "{took:?} for {}… and {}", &text[..80], &found[..found.len().min(300)]);
+        assert!(found.contains(expected), "{expected}: {}", found.chars().take(300).collect::<String>());
+        assert!(took.as_secs() < 5, "{took:?} for {expected}");
     }
 }
 
