@@ -4,20 +4,27 @@
 //! that would have to undo what the same process is still doing. The parent kills the child first, and then nobody is.
 
 use std::env;
+use std::io::{self, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::getppid;
 
+use super::left::left_of;
 use crate::error::{Context, LabError, Result};
 use crate::lab::Lab;
+use crate::wait::wait_until;
 
 /// Set, to the parent's process id, for the child that does the work.
 const CHILD: &str = "CLUSTERCTL_SUPERVISED_BY";
+
+/// See [`clean_up`]. A fork takes milliseconds.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs `work` in a child of this program and removes the lab of this name when it fails, panics or is interrupted. Call
 /// it first thing in `main`, before any thread is started; it is called again in the child and runs `work` there.
@@ -42,9 +49,19 @@ pub fn supervised(name: &str, work: impl FnOnce() -> ExitCode) -> Result<ExitCod
     let mut child = start()?;
     let code = wait(&mut child, &signals)?;
     if code != 0 {
-        Lab::remove(name)?;
+        clean_up(name)?;
     }
     Ok(ExitCode::from(code))
+}
+
+/// The child is gone, but what it was forking at that moment may hold the lab's lock until it has become another program.
+fn clean_up(name: &str) -> Result<()> {
+    wait_until("the lab's lock", LOCK_LIMIT, || match Lab::remove(name) {
+        Err(error @ LabError::Busy { .. }) => Err(error),
+        done => Ok(done),
+    })??;
+    let left = left_of(name)?;
+    if left.is_empty() { Ok(()) } else { Err(LabError::Invalid(format!("left behind: {}", left.join(", ")))) }
 }
 
 /// Two runs of one name would take each other's lab down. An abstract socket is nobody's once its process has ended.
@@ -76,6 +93,7 @@ fn wait(child: &mut Child, signals: &SigSet) -> Result<u8> {
             signal => {
                 child.kill().context(action)?;
                 child.wait().context(action)?;
+                let _closed = writeln!(io::stderr(), "\n{signal}: everything is taken down");
                 return Ok(128 + u8::try_from(signal as i32).unwrap_or(0));
             }
         }
