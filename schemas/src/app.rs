@@ -47,11 +47,14 @@ pub struct Metadata {
     #[schemars(regex(pattern = NAME_PATTERN), extend("examples" = ["myapp"]))]
     pub name: String,
     /// Free key/value pairs to select by.
-    #[schemars(extend("propertyNames" = { "pattern": LABEL_KEY_PATTERN }, "maxProperties" = 64), inner(regex(pattern = LABEL_VALUE_PATTERN)), extend("examples" = [{ "team": "payments" }]))]
+    #[schemars(extend("propertyNames" = { "pattern": LABEL_KEY_PATTERN }, "maxProperties" = 64))]
+    #[schemars(inner(regex(pattern = LABEL_VALUE_PATTERN)))]
+    #[schemars(extend("examples" = [{ "team": "payments" }]))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Free key/value pairs for tools and people.
-    #[schemars(extend("propertyNames" = { "pattern": LABEL_KEY_PATTERN }, "maxProperties" = 64), extend("examples" = [{ "example.com/owner": "Ada, room 12" }]))]
+    #[schemars(extend("propertyNames" = { "pattern": LABEL_KEY_PATTERN }, "maxProperties" = 64))]
+    #[schemars(extend("examples" = [{ "example.com/owner": "Ada, room 12" }]))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// Set by the server: tells this object from a later one of the same name.
@@ -187,11 +190,15 @@ impl UnitSpec {
 pub struct ExecSpec {
     /// The program (absolute path) and its arguments. `${database.path}` and `${node.address}` are filled in by the agent;
     /// `$${` stands for a plain `${`.
-    #[schemars(length(min = 1, max = 256), inner(regex(pattern = NO_CONTROL_PATTERN)), extend("examples" = [["/usr/bin/myapp", "--listen", "0.0.0.0:8080"]]))]
+    #[schemars(length(min = 1, max = 256))]
+    #[schemars(inner(regex(pattern = NO_CONTROL_PATTERN)))]
+    #[schemars(extend("examples" = [["/usr/bin/myapp", "--listen", "0.0.0.0:8080"]]))]
     #[schemars(extend("allOf" = [{ "prefixItems": [{ "pattern": PROGRAM_PATTERN, "not": { "pattern": "/[.]{2}(/|$)" } }] }]))]
     pub command: Vec<String>,
     /// Environment variables. Placeholders are filled in as in the command.
-    #[schemars(extend("propertyNames" = { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" }, "maxProperties" = 256), inner(regex(pattern = NO_CONTROL_PATTERN)), extend("examples" = [{ "RUST_LOG": "info" }]))]
+    #[schemars(extend("propertyNames" = { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" }, "maxProperties" = 256))]
+    #[schemars(inner(regex(pattern = NO_CONTROL_PATTERN)))]
+    #[schemars(extend("examples" = [{ "RUST_LOG": "info" }]))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
     /// User to run as; root when absent.
@@ -290,11 +297,16 @@ pub struct DatabaseSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Placement {
     /// Only these nodes.
-    #[schemars(length(max = 1024), inner(regex(pattern = NAME_PATTERN)), extend("uniqueItems" = true), extend("examples" = [["n1", "n2", "n3"]]))]
+    #[schemars(length(max = 1024))]
+    #[schemars(inner(regex(pattern = NAME_PATTERN)))]
+    #[schemars(extend("uniqueItems" = true))]
+    #[schemars(extend("examples" = [["n1", "n2", "n3"]]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<String>,
     /// Only nodes that have all these labels.
-    #[schemars(extend("propertyNames" = { "pattern": LABEL_KEY_PATTERN }, "maxProperties" = 64), inner(regex(pattern = LABEL_VALUE_PATTERN)), extend("examples" = [{ "disk": "ssd" }]))]
+    #[schemars(extend("propertyNames" = { "pattern": LABEL_KEY_PATTERN }, "maxProperties" = 64))]
+    #[schemars(inner(regex(pattern = LABEL_VALUE_PATTERN)))]
+    #[schemars(extend("examples" = [{ "disk": "ssd" }]))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
     /// Never beside an active instance of these Apps.
