@@ -6,6 +6,9 @@ use std::time::Duration;
 /// A node that hears heartbeats of fewer than a majority for this long gives up exclusive things.
 pub const QUORUM_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Strangers whose heartbeats are remembered; a cluster has fewer nodes.
+const STRANGERS_MAX: usize = 8192;
+
 /// Whether a majority is heard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Quorum {
@@ -36,15 +39,17 @@ impl Hearing {
 
     /// The nodes that the majority is of, as the assignment lists them.
     pub fn set_members(&mut self, members: Vec<String>) {
-        self.heard.retain(|node, _| members.contains(node));
         self.members = members;
     }
 
-    /// A heartbeat of `node` came. Heartbeats of strangers do not count, and are not remembered.
+    /// A heartbeat of `node` came. Those of strangers do not count, but a stranger may be a member in a moment: forgetting it would
+    /// make a cluster that grows, or a node that just joined, give up exclusive things until the next heartbeat.
     pub fn hear(&mut self, node: &str, now: Duration) {
-        if self.members.iter().any(|m| m == node) {
-            self.heard.insert(node.to_owned(), now);
+        if self.heard.len() >= STRANGERS_MAX {
+            let members = &self.members;
+            self.heard.retain(|name, _| members.contains(name));
         }
+        self.heard.insert(node.to_owned(), now);
     }
 
     /// The state at `now`. The node itself is always heard.
@@ -111,6 +116,29 @@ mod tests {
         assert_eq!(h.quorum(s(104)), Quorum::No);
         // A node that no assignment lists yet has nothing to give up.
         assert_eq!(hearing(&[]).quorum(s(104)), Quorum::Unknown);
+    }
+
+    #[test]
+    fn a_cluster_that_grows_keeps_its_majority() {
+        let mut h = hearing(&["n1"]);
+        for node in ["n2", "n3", "n4", "n5"] {
+            h.hear(node, s(110));
+        }
+        h.set_members(["n1", "n2", "n3", "n4", "n5"].map(ToOwned::to_owned).into());
+        assert_eq!(h.quorum(s(111)), Quorum::Yes);
+        // They were heard as strangers; that is no different from having been heard as members.
+        assert_eq!(h.quorum(s(113)), Quorum::No);
+    }
+
+    #[test]
+    fn strangers_are_remembered_within_a_bound() {
+        let mut h = hearing(&["n1", "n2", "n3"]);
+        h.hear("n2", s(110));
+        for stranger in 0..2 * STRANGERS_MAX {
+            h.hear(&format!("x{stranger}"), s(110));
+        }
+        assert!(h.heard.len() <= STRANGERS_MAX);
+        assert_eq!(h.quorum(s(111)), Quorum::Yes);
     }
 
     #[test]
