@@ -200,3 +200,23 @@ pub struct UnitObserved {
     #[serde(default)]
     pub restarts: u32,
 }
+
+/// A numbered list of voters (protocols B5), as it stands in KV and in agents' files. The truth is what a majority of voters installed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VoterList {
+    /// Number of the set; rises by one with each change.
+    pub number: u64,
+    /// The voters, sorted by node.
+    pub voters: Vec<VoterMember>,
+}
+
+/// One voter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VoterMember {
+    /// Where it runs.
+    pub node: String,
+    /// Identity of its memory, 32 hex digits.
+    pub id: String,
+}

@@ -175,6 +175,18 @@ fn a_json_body_is_strict_about_types_and_points_at_every_problem() {
 }
 
 #[test]
+fn a_printed_list_can_be_applied() {
+    let list = json!({ "items": [app("web", "Spread"), app("Api", "Ring")] });
+    let found = manifest::parse("x.yaml", &manifest::to_yaml_value(&list)).unwrap_err();
+    assert_eq!(found.iter().map(|p| (p.rule, p.pointer.as_str(), p.line)).collect::<Vec<_>>(), [(Rule::Name, "/metadata/name", 13)]);
+    let apps = manifest::parse("x.yaml", &manifest::to_yaml_value(&list).replace("Api", "api")).unwrap();
+    assert_eq!(apps.iter().map(|p| (p.app.metadata.name.as_str(), p.line)).collect::<Vec<_>>(), [("web", 5), ("api", 13)]);
+    assert!(manifest::parse("x.yaml", "items: []").unwrap().is_empty());
+    // One body of the API is one App.
+    assert!(manifest::from_json(&list).is_err());
+}
+
+#[test]
 fn null_is_absent_where_a_field_may_be() {
     let text = yaml("web") + "  mode: ~\n  ring:\n  placement: null\n  vip: Null\n";
     let apps = manifest::parse("x.yaml", &text).unwrap();

@@ -58,7 +58,8 @@ pub struct ParsedApp {
     pub source: Arc<str>,
 }
 
-/// All Apps of one file: every document is read and checked, defaults are filled in. Empty documents are skipped.
+/// All Apps of one file: every document is read and checked, defaults are filled in. Empty documents are skipped, and a list as
+/// `get -o yaml` prints it (`items:`) stands for the Apps in it.
 ///
 /// `file` is the name that the problems show.
 ///
@@ -75,7 +76,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<ParsedApp>, Diagnostics> {
     };
     let mut found = Diagnostics::default();
     let mut apps = Vec::new();
-    for document in &documents {
+    for document in documents.iter().flat_map(Node::members) {
         let (app, problems) = read(document);
         found.add(problems.more());
         for problem in problems {

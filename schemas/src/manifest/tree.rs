@@ -320,6 +320,16 @@ impl Node {
         Some(Self { content, ..Self::nothing(Mark::default()) })
     }
 
+    /// The items of a document that is a list of objects, as `get` prints several; else the document itself.
+    pub(super) fn members(&self) -> &[Self] {
+        let Content::Map(entries) = &self.content else { return std::slice::from_ref(self) };
+        let field = |name: &str| entries.iter().find(|entry| entry.key.as_deref() == Some(name));
+        match field("items").map(|entry| &entry.value.content) {
+            Some(Content::List(items)) if field("spec").is_none() => items,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
     /// Where `pointer` was written, or else the nearest thing that it lies in. With `key`, its key.
     pub(super) fn place(&self, pointer: &str, key: bool) -> Mark {
         let mut node = self;
