@@ -3,7 +3,8 @@
 use cluster_schemas::api::AppView;
 use cluster_schemas::app::unit_name;
 use cluster_schemas::assignment::Role;
-use cluster_schemas::status::{AppStatus, Condition, ConditionStatus};
+use cluster_schemas::node::InstanceState;
+use cluster_schemas::status::{AppStatus, Condition, ConditionStatus, Instance};
 use jiff::Timestamp;
 
 use super::age::age;
@@ -43,10 +44,11 @@ pub(crate) fn table(apps: &[AppView], wide: bool, prefix: &str, now: Timestamp) 
     table
 }
 
-/// The nodes on which an App is active or a member, as planned.
+/// The nodes on which an App is active or a member, as planned. A member on a node that is not heard serves nobody; a Singleton that
+/// is not heard may still be active there, and keeps others from it.
 pub(crate) fn active_nodes(status: Option<&AppStatus>) -> Vec<&str> {
-    let active = |role| matches!(role, Role::Active | Role::Member);
-    status.map(|s| s.instances.iter().filter(|i| active(i.role)).map(|i| i.node.as_str()).collect()).unwrap_or_default()
+    let active = |i: &&Instance| i.role == Role::Active || i.role == Role::Member && i.state != InstanceState::Unknown;
+    status.map(|s| s.instances.iter().filter(active).map(|i| i.node.as_str()).collect()).unwrap_or_default()
 }
 
 /// How an App is, in one word.
@@ -166,6 +168,21 @@ app/database   Singleton   1/1         Ready     n2               10.0.0.100   6
 app/fresh      Replicas    <unknown>   Pending   <none>           <none>       60m   2            clusterctl-fresh.service      <none>
 "
         );
+    }
+
+    #[test]
+    fn a_member_that_is_not_heard_is_not_active_and_a_singleton_may_be() {
+        let lost = |node: &str, role: &str| {
+            let mut instance = instance(node, role);
+            instance["state"] = "Unknown".into();
+            instance
+        };
+        let nodes = |instances: &[serde_json::Value]| {
+            let app = app("x", "Spread", &json!({}), status("", instances, &[]));
+            active_nodes(app.status.as_ref()).join(",")
+        };
+        assert_eq!(nodes(&[lost("n1", "Member"), instance("n2", "Member")]), "n2");
+        assert_eq!(nodes(&[lost("n1", "Active"), lost("n2", "Standby")]), "n1");
     }
 
     #[test]
