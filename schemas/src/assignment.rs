@@ -71,6 +71,15 @@ pub struct AppAssignment {
     /// Singleton: the node was active with this epoch and has not yet confirmed that it let go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub releasing: Option<u64>,
+    /// Singleton: all nodes that may become active, best first (rule P7). The controller ranks, leases decide.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
+    /// Who should go on when this node lets go; empty where nobody is named.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub successor: String,
+    /// Lease length in milliseconds; 0: the default.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lease_ms: u64,
     /// What runs.
     pub run: RunSpec,
     /// The VIP, where the App has one.
@@ -84,6 +93,11 @@ pub struct AppAssignment {
     pub peers: Vec<String>,
     /// Why this node has this role.
     pub reason: Reason,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// What a node is for an App.
@@ -148,6 +162,9 @@ pub struct VipAssignment {
     /// The node held it with this epoch and has not yet confirmed that it let go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub releasing: Option<u64>,
+    /// Pools and rings: all nodes that may hold it, best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
 }
 
 impl VipAssignment {
@@ -173,6 +190,9 @@ pub struct RingAssignment {
     /// Version of the ring's table: rises whenever an owner changes.
     #[serde(default)]
     pub version: u64,
+    /// Every partition that this node may own, in groups with the same candidates, best first; the first of them is the planned owner.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<PartitionCandidates>,
 }
 
 impl RingAssignment {
@@ -187,6 +207,16 @@ impl RingAssignment {
     pub fn epoch_of(&self, partition: u16) -> Option<u64> {
         self.own.iter().find(|group| group.partitions.contains(partition)).map(|group| group.epoch)
     }
+}
+
+/// Partitions with the same candidates.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionCandidates {
+    /// Nodes, best first; the first is the planned owner.
+    pub order: Vec<String>,
+    /// The partitions.
+    pub partitions: PartitionSet,
 }
 
 /// Partitions that were given in the same tenure.

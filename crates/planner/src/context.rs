@@ -138,8 +138,8 @@ impl<'a> Context<'_, 'a> {
             run: run_spec(self.app),
             vip: None,
             ring: None,
-            peers: Vec::new(),
             reason,
+            ..AppAssignment::default()
         }
     }
 
@@ -199,8 +199,18 @@ impl<'a> Context<'_, 'a> {
 
     /// Notes with the number of nodes that may run it now.
     pub(crate) fn notes(&self, exclusive: bool) -> AppNotes {
-        let may = |node: &&usize| self.may_start(**node) && (!exclusive || self.world.nodes[**node].can_hold());
-        AppNotes { eligible: self.matching.list.iter().filter(may).count(), ..AppNotes::default() }
+        // Counted by exceptions: looking at every node for every App would cost more than all the rest.
+        let able = if exclusive { self.matching.holding } else { self.matching.live };
+        let foreign = self.evidence.iter().filter(|e| e.foreign(self.app)).map(|e| e.node);
+        let mut exceptions: Vec<usize> =
+            self.away.keys().chain(self.away_soon.keys()).chain(&self.busy).copied().chain(foreign).collect();
+        exceptions.sort_unstable();
+        exceptions.dedup();
+        let out = exceptions.iter().filter(|n| {
+            let view = &self.world.nodes[**n];
+            self.matching.mask[**n] && if exclusive { view.can_hold() } else { view.live }
+        });
+        AppNotes { eligible: able - out.count(), ..AppNotes::default() }
     }
 }
 
@@ -237,6 +247,7 @@ pub(crate) fn absent(name: &str, app: Option<&App>, seen: &Evidence<'_>, why: im
             hold: false,
             epoch: entry.vip.as_ref().map_or(claim.epoch, |v| v.epoch.max(claim.epoch)),
             releasing: Some(claim.epoch),
+            ..VipAssignment::default()
         }
     });
     let release = seen.ring_claims();
@@ -245,7 +256,7 @@ pub(crate) fn absent(name: &str, app: Option<&App>, seen: &Evidence<'_>, why: im
         let newest = entry.ring.iter().flat_map(|r| r.own.iter().map(|g| g.epoch)).max().unwrap_or(0);
         entry.epoch = entry.epoch.max(newest);
         let (partitions, version) = entry.ring.as_ref().map_or((app.map_or(0, App::partitions), 0), |r| (r.partitions, r.version));
-        entry.ring = Some(RingAssignment { partitions, own: Vec::new(), release, version });
+        entry.ring = Some(RingAssignment { partitions, own: Vec::new(), release, version, ..RingAssignment::default() });
     }
     Some(entry)
 }

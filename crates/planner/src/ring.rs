@@ -217,7 +217,7 @@ fn entries(ctx: &Context<'_, '_>, members: &[usize], targets: &[Option<Target>],
             });
         let mut entry = ctx.entry(Role::Member, why);
         entry.epoch = newest;
-        entry.ring = Some(RingAssignment { partitions: ctx.app.partitions(), own: groups, release, version: 0 });
+        entry.ring = Some(RingAssignment { partitions: ctx.app.partitions(), own: groups, release, ..RingAssignment::default() });
         entries.insert(node, entry);
     }
     ctx.withdraw_rest(&mut entries, |node| {

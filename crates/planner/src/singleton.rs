@@ -192,25 +192,23 @@ fn vip(ctx: &Context<'_, '_>, node: usize, hold: bool, epoch: u64) -> Option<Vip
     {
         let before = seen.entry.and_then(|e| e.vip.as_ref()).filter(|v| ip(&v.address) == ip(claim.address));
         let interface = before.map(|v| &v.interface).or(spec.map(|v| &v.interface)).cloned().unwrap_or_default();
-        return Some(VipAssignment { address: claim.address.to_owned(), interface, hold, epoch, releasing: Some(claim.epoch) });
+        return Some(VipAssignment { address: claim.address.to_owned(), interface, hold, epoch, releasing: Some(claim.epoch), ..VipAssignment::default() });
     }
-    spec.map(|v| VipAssignment { address: v.address.clone(), interface: v.interface.clone(), hold, epoch, releasing: None })
+    spec.map(|v| VipAssignment { address: v.address.clone(), interface: v.interface.clone(), hold, epoch, releasing: None, ..VipAssignment::default() })
 }
 
 fn standbys(ctx: &Context<'_, '_>, board: &Board, active: Option<usize>) -> Vec<usize> {
     let places = STANDBYS_MAX + usize::from(active.is_none());
-    let mut ranked: Vec<_> = ctx
-        .matching
-        .list
-        .iter()
-        .copied()
-        .filter(|n| Some(*n) != active && ctx.fits(*n))
-        .filter_map(|n| {
-            let live = ctx.world.nodes[n].live;
-            let before = matches!(ctx.role(n), Some(Role::Standby | Role::Active));
-            (before || live && !ctx.busy.contains(&n)).then(|| (!live, !before, board.standbys[n], n))
-        })
-        .collect();
+    let free = |n: &usize| Some(*n) != active && ctx.fits(*n);
+    let rank = |n: usize, before: bool| (!ctx.world.nodes[n].live, !before, board.standbys[n], n);
+    let before = ctx.with_role(Role::Standby).chain(ctx.with_role(Role::Active)).filter(free);
+    let mut ranked: Vec<_> = before.map(|n| rank(n, true)).collect();
+    // Live ones that stand by already come first: where they fill all places, nobody else needs to be looked at.
+    if ranked.iter().filter(|(lost, ..)| !lost).count() < places {
+        let new = ctx.matching.list.iter().copied().filter(|n| ctx.world.nodes[*n].live && !ctx.busy.contains(n));
+        let new = new.filter(|n| !matches!(ctx.role(*n), Some(Role::Standby | Role::Active)) && free(n));
+        ranked.extend(new.map(|n| rank(n, false)));
+    }
     if ranked.len() > places {
         ranked.select_nth_unstable(places - 1);
         ranked.truncate(places);
