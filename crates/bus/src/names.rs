@@ -73,6 +73,18 @@ impl Names {
         format!("{}.hb.*", self.cluster)
     }
 
+    /// Subject of lease messages from one node to another.
+    #[must_use]
+    pub fn lease(&self, from: &str, to: &str) -> String {
+        format!("{}.lease.{from}.{to}", self.cluster)
+    }
+
+    /// Subject of all lease messages to one node.
+    #[must_use]
+    pub fn lease_to(&self, to: &str) -> String {
+        format!("{}.lease.*.{to}", self.cluster)
+    }
+
     /// Subject of the leading controller's beats.
     #[must_use]
     pub fn beat(&self) -> String {

@@ -1,0 +1,179 @@
+//! The lease connections (rules N1, N3): two, to different servers; every message goes out on both and comes in on both. They carry
+//! nothing else, so a slow consumer of data cannot close them.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::config::NatsConfig;
+use crate::connection::ConnectError;
+use crate::names::Names;
+
+/// A dead server is found after two of these without an answer. The other connection goes on meanwhile.
+const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest wait for one server to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Wait between attempts to connect again.
+const RECONNECT_DELAY: Duration = Duration::from_millis(50);
+/// Messages that may wait in the subscription; the oldest are worth least, and a lost one costs nothing but time.
+const WAITING: usize = 4096;
+/// Wait before subscribing again after the client gave a subscription up.
+const SUBSCRIBE_RETRY: Duration = Duration::from_millis(50);
+
+/// A message that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrived {
+    /// The node that the subject names as the sender.
+    pub from: String,
+    /// The encoded message.
+    pub payload: Vec<u8>,
+}
+
+/// Both connections of one node.
+#[derive(Debug)]
+pub struct LeaseLink {
+    clients: Vec<async_nats::Client>,
+    names: Names,
+    me: String,
+    arrived: mpsc::Receiver<Arrived>,
+}
+
+/// The order in which each of the two connections tries the servers (rule N3). Two agents need two paths without a common server: each
+/// connection begins at another server, and both move on in opposite directions, so that with three servers any two agents share a
+/// server or use the other two. `servers` begins with the one that this node prefers.
+#[must_use]
+pub fn server_orders(servers: &[String]) -> [Vec<String>; 2] {
+    let forward = servers.to_vec();
+    let mut backward: Vec<String> = servers.iter().rev().cloned().collect();
+    if backward.is_empty() {
+        backward.clone_from(&forward);
+    }
+    [forward, backward]
+}
+
+impl LeaseLink {
+    /// Connects in the background and goes on trying for ever. To be called in the runtime that will use it.
+    ///
+    /// # Errors
+    /// Only where the configuration cannot be used.
+    pub async fn connect(config: &NatsConfig, names: Names, me: &str) -> Result<Self, ConnectError> {
+        if config.servers.is_empty() {
+            return Err(ConnectError::NoServer);
+        }
+        let (sender, arrived) = mpsc::channel(WAITING);
+        let mut clients = Vec::new();
+        for (which, order) in ["A", "B"].into_iter().zip(server_orders(&config.servers)) {
+            let client = connect(&order, &format!("lease {which} {me}")).await?;
+            tokio::spawn(receive(client.clone(), names.lease_to(me), sender.clone()));
+            clients.push(client);
+        }
+        Ok(Self { clients, names, me: me.to_owned(), arrived })
+    }
+
+    /// Sends on both connections. On one that is not connected nothing waits: a lease message that comes late is worth nothing.
+    pub async fn send(&self, to: &str, payload: Vec<u8>) {
+        let subject = self.names.lease(&self.me, to);
+        let payload = bytes_of(payload);
+        for client in &self.clients {
+            if client.connection_state() == async_nats::connection::State::Connected {
+                // A connection that was lost in between loses the message, as any may be lost (rule N4).
+                let _lost = client.publish(subject.clone(), payload.clone()).await;
+            }
+        }
+    }
+
+    /// The next message, from either connection. `None` only when the runtime shuts down.
+    pub async fn next(&mut self) -> Option<Arrived> {
+        self.arrived.recv().await
+    }
+
+    /// How many of the two connections stand.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.clients.iter().filter(|c| c.connection_state() == async_nats::connection::State::Connected).count()
+    }
+}
+
+fn bytes_of(payload: Vec<u8>) -> bytes::Bytes {
+    bytes::Bytes::from(payload)
+}
+
+async fn connect(servers: &[String], who: &str) -> Result<async_nats::Client, ConnectError> {
+    let parsed = servers
+        .iter()
+        .map(|url| url.parse().map_err(|_| ConnectError::Url { url: url.clone() }))
+        .collect::<Result<Vec<async_nats::ServerAddr>, _>>()?;
+    let name = who.to_owned();
+    async_nats::ConnectOptions::new()
+        .name(who)
+        .retry_on_initial_connect()
+        .max_reconnects(None)
+        .ignore_discovered_servers()
+        .retain_servers_order()
+        .ping_interval(PING_INTERVAL)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .reconnect_delay_callback(|_| RECONNECT_DELAY)
+        .subscription_capacity(WAITING)
+        .event_callback(move |event| {
+            let name = name.clone();
+            async move {
+                match event {
+                    async_nats::Event::Connected => info!(connection = name, "connected to NATS"),
+                    async_nats::Event::Disconnected => warn!(connection = name, "disconnected from NATS"),
+                    other => warn!(connection = name, "NATS: {other}"),
+                }
+            }
+        })
+        .connect(parsed)
+        .await
+        .map_err(|source| ConnectError::Client { servers: servers.join(", "), source })
+}
+
+async fn receive(client: async_nats::Client, subject: String, sender: mpsc::Sender<Arrived>) {
+    loop {
+        if let Ok(mut subscriber) = client.subscribe(subject.clone()).await {
+            while let Some(message) = subscriber.next().await {
+                // CLUSTER.lease.FROM.TO
+                let Some(from) = message.subject.split('.').nth(2) else { continue };
+                let arrived = Arrived { from: from.to_owned(), payload: message.payload.to_vec() };
+                if sender.send(arrived).await.is_err() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(SUBSCRIBE_RETRY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// N3: with three servers, any two agents have two paths without a common server: a shared server, or the two others.
+    #[test]
+    fn n3_three_servers_give_two_disjoint_paths() {
+        let all = ["s1", "s2", "s3"];
+        let rotated = |by: usize| -> Vec<String> { (0..3).map(|i| all[(i + by) % 3].to_owned()).collect() };
+        for a in 0..3 {
+            for b in 0..3 {
+                let pair = |by| server_orders(&rotated(by)).map(|order| order[0].clone());
+                let (mine, theirs) = (pair(a), pair(b));
+                assert_ne!(mine[0], mine[1], "the two connections begin at different servers");
+                // Paths: through one shared server, or from one of mine to one of theirs. Two of them must not meet.
+                let paths: Vec<Vec<&String>> = mine
+                    .iter()
+                    .flat_map(|m| theirs.iter().map(move |t| if m == t { vec![m] } else { vec![m, t] }))
+                    .collect();
+                let disjoint = paths.iter().any(|p| paths.iter().any(|q| p.iter().all(|s| !q.contains(s))));
+                assert!(disjoint, "{mine:?} {theirs:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn n3_one_server_is_used_twice() {
+        assert_eq!(server_orders(&["s1".to_owned()]), [vec!["s1".to_owned()], vec!["s1".to_owned()]]);
+    }
+}
