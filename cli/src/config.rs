@@ -239,7 +239,7 @@ fn read_file(path: &Path) -> io::Result<String> {
 }
 
 /// The base URL that `given` means: `http://HOST:PORT`, with the usual port where neither scheme nor port is given.
-fn server_url(given: &str) -> Result<String, ConfigError> {
+pub(crate) fn server_url(given: &str) -> Result<String, ConfigError> {
     let bad = |reason| ConfigError::Server { url: given.to_owned(), reason };
     let text = given.trim();
     let bare = !text.contains("://");
