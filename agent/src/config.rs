@@ -152,4 +152,24 @@ mod tests {
         assert!(matches!(read(&text.replace("n2, n3", "n1")), Err(ConfigError::Voters { .. })));
         assert!(matches!(read(&text.replace("n2, n3", "a, b, c, d, e")), Err(ConfigError::Voters { .. })));
     }
+
+    /// The example with the settings that it only mentions.
+    fn with_all_settings(example: &str) -> String {
+        let setting = |rest: &&str| rest.split_once(": ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_alphabetic()));
+        example.lines().map(|line| line.strip_prefix("# ").filter(setting).unwrap_or(line)).fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    #[test]
+    fn the_example_is_a_good_file() {
+        let example = include_str!("../dist/agent.yaml");
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("agent.yaml");
+        std::fs::write(&path, example).expect("a written file");
+        let short = load(&path).expect("a good file");
+        assert_eq!((short.node.as_str(), short.nats.servers.len(), short.nats.replicas, short.address), ("n1", 3, 3, None));
+        std::fs::write(&path, with_all_settings(example)).expect("a written file");
+        let long = load(&path).expect("a good file");
+        assert_eq!((long.state_dir, long.runtime_dir), (default_state_dir(), default_runtime_dir()));
+        assert!(long.address.is_some());
+    }
 }

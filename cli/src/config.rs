@@ -366,4 +366,15 @@ mod tests {
         std::fs::write(&flag, "x".repeat(70_000)).unwrap();
         assert!(matches!(token(Some(&flag), &environment).unwrap_err(), ConfigError::Read { .. }));
     }
+
+    #[test]
+    fn the_example_is_a_good_file() {
+        let example = include_str!("../dist/cli.yaml");
+        let (_home, environment) = home(example);
+        let settings = load(connection(&[]), &environment).unwrap();
+        assert_eq!((settings.servers.len(), settings.token.is_some()), (3, false));
+        let (home, environment) = home(&example.replace("# tokenFile", "tokenFile"));
+        std::fs::write(home.path().join(".config/clusterctl/token"), "secret\n").unwrap();
+        assert!(load(connection(&[]), &environment).unwrap().token.is_some());
+    }
 }

@@ -162,4 +162,21 @@ mod tests {
         let (_dir, path) = written(&NATS.replace("n1", "N_1"));
         assert!(matches!(load(&path), Err(ConfigError::Name { field: "name", .. })));
     }
+
+    /// The example with the settings that it only mentions.
+    fn with_all_settings(example: &str) -> String {
+        let setting = |rest: &&str| rest.split_once(": ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_alphabetic()));
+        example.lines().map(|line| line.strip_prefix("# ").filter(setting).unwrap_or(line)).fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    #[test]
+    fn the_example_is_a_good_file() {
+        let example = include_str!("../dist/controller.yaml");
+        let (_dir, path) = written(example);
+        assert!(load(&path).expect("a good file").token.is_none());
+        let (dir, path) = written(&with_all_settings(example));
+        std::fs::write(dir.path().join("token"), "0123456789abcdef").expect("a written file");
+        let open = load(&path).expect("a good file");
+        assert!(!open.config.listen.ip().is_loopback() && open.token.is_some());
+    }
 }
