@@ -67,6 +67,18 @@ struct Handle {
     desired: watch::Sender<Desired>,
     task: JoinHandle<()>,
     observed: Option<AppObserved>,
+    /// Whether it reported at all.
+    reported: bool,
+    /// Generation of the newest desired state that was not [`Role::Absent`].
+    wanted_last: Option<u64>,
+}
+
+impl Handle {
+    /// Whether the worker, having reported that nothing is left as of `generation`, touches nothing any more. A report from before the
+    /// App was wanted again is overtaken: the worker may have begun by now.
+    fn is_done(&self, generation: u64) -> bool {
+        self.wanted_last.is_none_or(|wanted| wanted < generation)
+    }
 }
 
 /// The manager.
@@ -185,13 +197,15 @@ impl<U: Units, V: Vips> Manager<U, V> {
 
     /// Takes a worker's report.
     pub fn reported(&mut self, report: Report) {
-        let wanted = self.assignment.as_ref().is_some_and(|a| a.apps.get(&report.app).is_some_and(|e| e.role != Role::Absent));
         if let Some(handle) = self.workers.get_mut(&report.app) {
-            handle.observed = report.observed;
-            if handle.observed.is_none() && !wanted {
-                if let Some(handle) = self.workers.remove(&report.app) {
+            handle.reported = true;
+            match report.observed {
+                Some(observed) => handle.observed = Some(observed),
+                None if handle.is_done(report.generation) => {
                     handle.task.abort();
+                    self.workers.remove(&report.app);
                 }
+                None => {}
             }
         }
         self.publish();
@@ -307,7 +321,9 @@ impl<U: Units, V: Vips> Manager<U, V> {
         if self.workers.contains_key(app) {
             return;
         }
-        let (desired, receiver) = watch::channel(self.desired(app));
+        let desired = self.desired(app);
+        let wanted_last = (desired.entry.role != Role::Absent).then_some(desired.generation);
+        let (desired, receiver) = watch::channel(desired);
         let parts = Parts {
             app: app.to_owned(),
             node: self.identity.node.clone(),
@@ -317,12 +333,16 @@ impl<U: Units, V: Vips> Manager<U, V> {
             reports: self.reports.0.clone(),
         };
         let task = tokio::spawn(Worker::new(parts, receiver).run());
-        self.workers.insert(app.to_owned(), Handle { desired, task, observed: None });
+        self.workers.insert(app.to_owned(), Handle { desired, task, observed: None, reported: false, wanted_last });
     }
 
-    fn tell_workers(&self) {
-        for (app, handle) in &self.workers {
-            let desired = self.desired(app);
+    fn tell_workers(&mut self) {
+        let newest: BTreeMap<String, Desired> = self.workers.keys().map(|app| (app.clone(), self.desired(app))).collect();
+        for (app, desired) in newest {
+            let Some(handle) = self.workers.get_mut(&app) else { continue };
+            if desired.entry.role != Role::Absent {
+                handle.wanted_last = Some(desired.generation);
+            }
             handle.desired.send_if_modified(|now| {
                 let changed = *now != desired;
                 if changed {
@@ -414,7 +434,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
     fn all_reported(&self) -> bool {
         self.workers.iter().all(|(app, handle)| {
             let wanted = self.assignment.as_ref().is_some_and(|a| a.apps.contains_key(app));
-            !wanted || handle.observed.is_some()
+            !wanted || handle.reported
         })
     }
 

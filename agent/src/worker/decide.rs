@@ -37,6 +37,8 @@ pub struct Seen {
     pub old_unit: Option<UnitState>,
     /// The target's unit.
     pub unit: UnitState,
+    /// The target's unit has to run with another text than it was started with, or with one that cannot be made.
+    pub outdated: bool,
     /// Whether the target's VIP is present with our mark.
     pub vip_present: bool,
     /// Starts and reloads wait: the last one failed a short time ago.

@@ -13,12 +13,15 @@ mod memory;
 pub mod observe;
 pub mod target;
 #[cfg(test)]
+mod life;
+#[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster_schemas::assignment::Role;
 use cluster_schemas::node::AppObserved;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -52,6 +55,8 @@ pub struct Report {
     pub app: String,
     /// What is seen; none when nothing is left of the App.
     pub observed: Option<AppObserved>,
+    /// Generation of the desired state that this stands on.
+    pub generation: u64,
 }
 
 /// What a worker is made of.
@@ -107,6 +112,9 @@ impl<U: Units, V: Vips> Worker<U, V> {
     }
 
     /// Works until the manager lets go of it.
+    ///
+    /// After a report that nothing is left nothing is touched any more until the App is wanted again, so the manager may end the
+    /// worker there without leaving anything half done.
     pub async fn run(mut self) {
         let mut vip_changes = self.parts.vips.changes();
         let mut unit_of_changes = String::new();
@@ -125,9 +133,13 @@ impl<U: Units, V: Vips> Worker<U, V> {
                 changes.mark_unchanged();
             }
             let step = match self.look(&target).await {
-                Ok(seen) => {
+                Ok(mut seen) => {
                     self.note_failed_unit(&target, &seen, desired.entry.generation).await;
                     let text = self.unit_content(&desired);
+                    seen.outdated = match &text {
+                        Ok(text) => text.as_ref().is_some_and(|text| self.memory.started_with != *text),
+                        Err(_) => true,
+                    };
                     let content = match &text {
                         Ok(content) => content.as_deref(),
                         Err(trouble) => {
@@ -168,9 +180,16 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     }
                 }
                 Step::Forget => {
-                    self.forget().await;
-                    if self.desired.changed().await.is_err() {
-                        return;
+                    let forgotten = self.forget(desired.generation).await;
+                    let retry_at = self.retry_at;
+                    loop {
+                        tokio::select! {
+                            changed = self.desired.changed() => if changed.is_err() { return },
+                            () = sleep_until(retry_at), if !forgotten => break self.retry_at = None,
+                        }
+                        if !forgotten || self.desired.borrow().entry.role != Role::Absent {
+                            break;
+                        }
                     }
                 }
                 step => {
@@ -189,7 +208,8 @@ impl<U: Units, V: Vips> Worker<U, V> {
             self.memory.gave_up = now;
             self.save();
         }
-        if self.memory.uid != desired.entry.uid && !desired.entry.uid.is_empty() {
+        let known = desired.entry.role != Role::Absent || self.memory != Memory::default();
+        if known && self.memory.uid != desired.entry.uid && !desired.entry.uid.is_empty() {
             // Another App of the same name: its epochs begin anew.
             self.memory.uid.clone_from(&desired.entry.uid);
             self.memory.gave_up = give_up(desired, target::GaveUp::default());
@@ -210,7 +230,14 @@ impl<U: Units, V: Vips> Worker<U, V> {
             Some((vip, ..)) => self.parts.vips.present(vip).await.map_err(|e| cluster_telemetry::chain(&e))?,
             None => false,
         };
-        Ok(Seen { old_unit, unit, vip_present, backing_off: self.retry_at.is_some(), failure_counts: self.failed.is_some() })
+        Ok(Seen {
+            old_unit,
+            unit,
+            outdated: false,
+            vip_present,
+            backing_off: self.retry_at.is_some(),
+            failure_counts: self.failed.is_some(),
+        })
     }
 
     /// A unit that failed by itself is a failure like one of ours: it waits before it is started again.
@@ -254,7 +281,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         let observed = observe::observed(desired, target, &self.memory, seen, &self.trouble);
         if self.reported.as_ref() != Some(&observed) {
             self.reported = Some(observed.clone());
-            let report = Report { app: self.parts.app.clone(), observed: Some(observed) };
+            let report = Report { app: self.parts.app.clone(), observed: Some(observed), generation: desired.generation };
             // The manager is gone only when the agent ends.
             let _told = self.parts.reports.send(report).await;
         }
@@ -471,15 +498,17 @@ impl<U: Units, V: Vips> Worker<U, V> {
         }
     }
 
-    async fn forget(&mut self) {
+    /// False when it has to be tried again.
+    async fn forget(&mut self, generation: u64) -> bool {
         if let Err(error) = memory::remove(&self.parts.folder) {
             self.failed("remove the App's folder", &error.to_string()).await;
-            return;
+            return false;
         }
         info!(app = self.parts.app, "nothing of the App is left here");
         self.memory = Memory::default();
         self.reported = None;
-        let _told = self.parts.reports.send(Report { app: self.parts.app.clone(), observed: None }).await;
+        let _told = self.parts.reports.send(Report { app: self.parts.app.clone(), observed: None, generation }).await;
+        true
     }
 
     fn save(&mut self) {

@@ -19,7 +19,9 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
     let vip_here = seen.vip_present || memory.vip.as_ref().is_some_and(|m| target.vip.as_ref().is_none_or(|(v, ..)| v != m));
     let state = state(target, seen, gone, trouble);
     let wants_vip = target.vip.as_ref().is_some_and(|(_, wish, _)| wish.may_stay());
-    let healthy = target.run.may_stay() && seen.unit.is_running() && (!wants_vip || seen.vip_present);
+    // What still runs by an earlier spec says nothing about this one.
+    let by_this_spec = seen.unit.is_running() && !seen.outdated;
+    let healthy = target.run.may_stay() && by_this_spec && (!wants_vip || seen.vip_present);
     let singleton = entry.mode == Mode::Singleton;
     AppObserved {
         uid: entry.uid.clone(),
@@ -61,7 +63,9 @@ fn state(target: &Target, seen: &Seen, gone: bool, trouble: &str) -> InstanceSta
         };
     }
     match seen.unit.active_state {
-        ActiveState::Active | ActiveState::Reloading => InstanceState::Running,
+        ActiveState::Active | ActiveState::Reloading if !seen.outdated => InstanceState::Running,
+        ActiveState::Active | ActiveState::Reloading if !trouble.is_empty() => InstanceState::Failed,
+        ActiveState::Active | ActiveState::Reloading => InstanceState::Starting,
         ActiveState::Failed => InstanceState::Failed,
         ActiveState::Deactivating => InstanceState::Stopping,
         ActiveState::Inactive | ActiveState::Maintenance if !trouble.is_empty() => InstanceState::Failed,

@@ -26,7 +26,7 @@ fn exec() -> RunSpec {
 }
 
 fn vip(hold: bool, epoch: u64) -> VipAssignment {
-    VipAssignment { address: "10.0.0.100/24".to_owned(), interface: "eth0".to_owned(), hold, epoch, releasing: None }
+    VipAssignment { address: "10.0.0.100/24".to_owned(), interface: "eth0".to_owned(), hold, epoch, ..VipAssignment::default() }
 }
 
 fn singleton(role: Role, epoch: u64) -> Desired {
@@ -86,6 +86,7 @@ impl World {
         Seen {
             old_unit: other.then(|| self.unit(&self.memory.unit)),
             unit: self.unit(&target.unit),
+            outdated: false,
             vip_present: target.vip.as_ref().is_some_and(|(v, ..)| self.address.as_ref() == Some(v)),
             backing_off: false,
             failure_counts: false,
@@ -171,6 +172,19 @@ fn activation_puts_role_then_address_then_unit() {
     assert!(role < vip && vip < start, "{:?}", world.steps);
     let report = world.report(&desired);
     assert!(report.healthy && report.holds && report.state == InstanceState::Running && report.epoch == 3);
+}
+
+#[test]
+fn what_still_runs_by_an_earlier_spec_is_not_healthy() {
+    let mut world = World::default();
+    let desired = ring(&[(1, "0-3")]);
+    world.settle(&desired);
+    let target = target("a", "n1", &desired, world.memory.gave_up, world.memory.partitions.as_ref());
+    let report = |outdated, trouble| observed(&desired, &target, &world.memory, &Seen { outdated, ..world.seen(&target) }, trouble);
+    let state = |outdated, trouble| (report(outdated, trouble).state, report(outdated, trouble).healthy);
+    assert_eq!(state(false, ""), (InstanceState::Running, true));
+    assert_eq!(state(true, ""), (InstanceState::Starting, false));
+    assert_eq!(state(true, "its text cannot be made"), (InstanceState::Failed, false));
 }
 
 #[test]

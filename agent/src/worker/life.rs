@@ -1,0 +1,138 @@
+//! The worker's life with drivers that have nothing to do: what it leaves in its folder, and when.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster_schemas::app::{ExecSpec, VipSpec};
+use cluster_schemas::assignment::{AppAssignment, Role, RunSpec};
+use cluster_schemas::node::InstanceState;
+use tokio::sync::{mpsc, watch};
+
+use super::target::Desired;
+use super::{Parts, Report, Worker};
+use crate::drivers::{Held, HeldVip, Installed, InstalledUnit, UnitError, UnitState, Units, VipError, Vips};
+use crate::quorum::Quorum;
+
+/// A node on which nothing runs and nothing can be started.
+#[derive(Debug)]
+struct Idle(watch::Sender<u64>);
+
+impl Units for Idle {
+    async fn install(&self, _: &str, _: &str) -> Result<Installed, UnitError> {
+        Ok(Installed::New)
+    }
+    async fn uninstall(&self, _: &str) -> Result<(), UnitError> {
+        Ok(())
+    }
+    async fn ours(&self) -> Result<Vec<InstalledUnit>, UnitError> {
+        Ok(Vec::new())
+    }
+    async fn observe(&self, unit: &str) -> Result<UnitState, UnitError> {
+        Ok(UnitState { unit: unit.to_owned(), ..UnitState::default() })
+    }
+    async fn start(&self, unit: &str, _: Duration) -> Result<(), UnitError> {
+        Err(UnitError::NotFound { unit: unit.to_owned() })
+    }
+    async fn stop(&self, _: &str, _: Duration) -> Result<(), UnitError> {
+        Ok(())
+    }
+    async fn restart(&self, unit: &str, _: Duration) -> Result<(), UnitError> {
+        Err(UnitError::NotFound { unit: unit.to_owned() })
+    }
+    async fn reload(&self, unit: &str, _: Duration) -> Result<(), UnitError> {
+        Err(UnitError::NotFound { unit: unit.to_owned() })
+    }
+    fn changes(&self, _: &str) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+    async fn log_tail(&self, _: &str, _: u32) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl Vips for Idle {
+    async fn hold(&self, _: &VipSpec, _: Duration) -> Result<Held, VipError> {
+        Ok(Held::Fresh)
+    }
+    async fn release(&self, _: &VipSpec) -> Result<(), VipError> {
+        Ok(())
+    }
+    async fn announce(&self, _: &VipSpec) -> Result<(), VipError> {
+        Ok(())
+    }
+    async fn ours(&self) -> Result<Vec<HeldVip>, VipError> {
+        Ok(Vec::new())
+    }
+    async fn present(&self, _: &VipSpec) -> Result<bool, VipError> {
+        Ok(false)
+    }
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}
+
+fn desired(role: Role, generation: u64) -> Desired {
+    let exec = ExecSpec {
+        command: vec!["/bin/true".to_owned()],
+        environment: Default::default(),
+        user: None,
+        group: None,
+        working_directory: None,
+        limits: Default::default(),
+    };
+    let run = RunSpec { exec: Some(exec), ..RunSpec::default() };
+    let entry = AppAssignment { uid: "u".to_owned(), generation: 1, role, run, ..AppAssignment::default() };
+    Desired { entry, generation, same_boot: true, quorum: Quorum::Yes, node_address: None }
+}
+
+fn start(folder: &Path, first: Desired) -> (watch::Sender<Desired>, mpsc::Receiver<Report>) {
+    let (told, receiver) = watch::channel(first);
+    let (reports, heard) = mpsc::channel(64);
+    let idle = || Arc::new(Idle(watch::Sender::new(0)));
+    let parts = Parts { app: "a".to_owned(), node: "n1".to_owned(), folder: folder.join("a"), units: idle(), vips: idle(), reports };
+    tokio::spawn(Worker::new(parts, receiver).run());
+    (told, heard)
+}
+
+async fn until_nothing_is_left(heard: &mut mpsc::Receiver<Report>) -> u64 {
+    loop {
+        let report = heard.recv().await.expect("a report");
+        if report.observed.is_none() {
+            return report.generation;
+        }
+    }
+}
+
+/// The manager ends a worker that reported that nothing is left, at whatever moment it reads that: nothing may be there then, though
+/// newer assignments, in which the App is to be absent still, came in between.
+#[tokio::test(start_paused = true)]
+async fn after_nothing_is_left_nothing_is_written_until_the_app_is_wanted_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (told, mut heard) = start(folder.path(), desired(Role::Member, 1));
+    while !folder.path().join("a/role.json").exists() {
+        heard.recv().await.expect("a report");
+    }
+    told.send_replace(desired(Role::Absent, 2));
+    assert_eq!(until_nothing_is_left(&mut heard).await, 2);
+    for generation in 3..6 {
+        told.send_replace(desired(Role::Absent, generation));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!folder.path().join("a").exists(), "something was written for generation {generation}");
+        assert!(heard.try_recv().is_err(), "there is nothing to report");
+    }
+    told.send_replace(desired(Role::Member, 6));
+    let report = heard.recv().await.expect("a report");
+    assert_eq!((report.generation, report.observed.map(|o| o.role)), (6, Some(Role::Member)));
+}
+
+/// An entry that says Absent from the first leaves no trace either.
+#[tokio::test(start_paused = true)]
+async fn a_worker_for_what_is_absent_leaves_no_folder() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (_told, mut heard) = start(folder.path(), desired(Role::Absent, 1));
+    let first = heard.recv().await.expect("a report").observed.expect("a look");
+    assert_eq!(first.state, InstanceState::Stopped);
+    assert!(!folder.path().join("a").exists(), "a folder was made to forget");
+    assert_eq!(until_nothing_is_left(&mut heard).await, 1);
+}
