@@ -25,8 +25,9 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
+    /// Serves by the spec of its entry; what runs by an earlier one does not count.
     fn healthy(&self) -> bool {
-        self.observed.is_some_and(|o| o.healthy && o.state == InstanceState::Running)
+        self.observed.is_some_and(|o| o.healthy && o.state == InstanceState::Running && o.generation == self.entry.generation)
     }
 
     fn state(&self) -> InstanceState {

@@ -59,6 +59,19 @@ fn a_singleton_is_ready_only_with_its_newest_epoch_and_its_vip() {
 }
 
 #[test]
+fn what_runs_by_an_earlier_spec_does_not_count() {
+    let mut cluster = Cluster::of(2, [mk_app("api", Mode::Spread)]);
+    cluster.settle();
+    cluster.app("api").metadata.generation = 2;
+    cluster.step();
+    let status = cluster.status("api");
+    assert_eq!((status.ready.as_str(), status.observed_generation, status.is_ready()), ("0/2", 2, false));
+    assert!(status.instances.iter().all(|i| !i.healthy));
+    cluster.settle();
+    assert_eq!(cluster.status("api").ready, "2/2");
+}
+
+#[test]
 fn failures_are_passed_on_with_their_log() {
     let mut cluster = Cluster::of(2, [mk_app("api", Mode::Spread)]);
     cluster.settle();
