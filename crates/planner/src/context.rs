@@ -116,6 +116,11 @@ impl<'a> Context<'_, 'a> {
         self.on(node).filter(|e| !e.foreign(self.app)).and_then(Evidence::role)
     }
 
+    /// Whether `node` was told to take the App off and has not confirmed it yet.
+    pub(crate) fn stopping(&self, node: usize) -> bool {
+        self.on(node).is_some_and(|e| e.role() == Some(Role::Absent) && !e.confirmed_absent())
+    }
+
     /// Nodes that have this role as last written.
     pub(crate) fn with_role(&self, role: Role) -> impl Iterator<Item = usize> + '_ {
         self.evidence.iter().filter(move |e| e.role() == Some(role) && !e.foreign(self.app)).map(|e| e.node)
@@ -186,7 +191,7 @@ impl<'a> Context<'_, 'a> {
         } else if exclusive && !view.can_hold() {
             rules.push(Rule::Quorum);
         }
-        if self.busy.contains(&node) || self.on(node).is_some_and(|e| e.foreign(self.app)) {
+        if self.busy.contains(&node) || self.stopping(node) || self.on(node).is_some_and(|e| e.foreign(self.app)) {
             rules.push(Rule::Leftover);
         }
         rules
@@ -202,8 +207,7 @@ impl<'a> Context<'_, 'a> {
         // Counted by exceptions: looking at every node for every App would cost more than all the rest.
         let able = if exclusive { self.matching.holding } else { self.matching.live };
         let foreign = self.evidence.iter().filter(|e| e.foreign(self.app)).map(|e| e.node);
-        let mut exceptions: Vec<usize> =
-            self.away.keys().chain(self.away_soon.keys()).chain(&self.busy).copied().chain(foreign).collect();
+        let mut exceptions: Vec<usize> = self.away.keys().chain(self.away_soon.keys()).chain(&self.busy).copied().chain(foreign).collect();
         exceptions.sort_unstable();
         exceptions.dedup();
         let out = exceptions.iter().filter(|n| {

@@ -70,7 +70,7 @@ pub(crate) enum Rule<'p> {
     Lost,
     /// It hears no majority of the nodes, and the App is exclusive.
     Quorum,
-    /// Something of an earlier App has to go there first.
+    /// Something has to go there first: of this App, of an earlier one, or of one with the same unit.
     Leftover,
 }
 
@@ -82,7 +82,7 @@ impl Rule<'_> {
             Self::Away(app) => format!("keeping away from App {app} leaves out"),
             Self::Lost => "not heard:".to_owned(),
             Self::Quorum => "without a majority of the nodes:".to_owned(),
-            Self::Leftover => "still letting go of an earlier App:".to_owned(),
+            Self::Leftover => "still letting go of what ran there:".to_owned(),
         }
     }
 

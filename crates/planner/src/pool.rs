@@ -3,7 +3,7 @@
 //! # Rules (S1: never fewer than asked for by our own doing, more only while part of the cluster cannot be seen)
 //! - Spread: a member on every eligible Live node; a Lost one stays a member as long as it is eligible.
 //! - Replicas: the planned count on eligible Live nodes is N, or as many as fit. Members stay where they are; new ones go to the
-//!   nodes with the fewest instances, then by name.
+//!   nodes with the fewest instances, then by name. What runs though no entry says so, because the store lost it, is kept first.
 //! - Every other member - on a node that is not eligible any more, on a Lost node, or beyond N - is removed once the members that
 //!   stay are enough without it: one that is healthy only as far as the healthy ones left are N (or as many as fit); one that is not
 //!   healthy at once, for nothing is lost by it; one on a Lost node once N members on Live nodes are healthy. So a replacement runs
@@ -46,7 +46,7 @@ pub(crate) fn replicas(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNot
     staying.sort_by_key(|n| (!ctx.healthy(*n), board.instances[*n], *n));
     staying.truncate(wanted);
     let new = choose_new(ctx, board, wanted - staying.len());
-    let healthy = staying.iter().filter(|n| ctx.healthy(**n)).count();
+    let healthy = staying.iter().chain(&new).filter(|n| ctx.healthy(**n)).count();
     let placed = staying.len() + new.len();
 
     let mut entries = Entries::new();
@@ -99,19 +99,15 @@ pub(crate) fn replicas(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNot
     (entries, notes)
 }
 
-/// Up to `count` nodes for new members: none of the App before one on its way out, fewest instances, name.
+/// Up to `count` nodes for new members: where it runs though no entry says so, then fewest instances, then name. A node that was told to
+/// stop it comes back into question once it has: until then nobody can tell whether what is seen there still serves.
 fn choose_new(ctx: &Context<'_, '_>, board: &Board, count: usize) -> Vec<usize> {
     if count == 0 {
         return Vec::new();
     }
-    let mut ranked: Vec<_> = ctx
-        .matching
-        .list
-        .iter()
-        .copied()
-        .filter(|n| ctx.may_start(*n) && ctx.role(*n) != Some(Role::Member))
-        .map(|n| (ctx.on(n).is_some(), board.instances[n], n))
-        .collect();
+    let free = |n: &usize| ctx.may_start(*n) && !ctx.stopping(*n) && ctx.role(*n) != Some(Role::Member);
+    let runs = |n: usize| ctx.on(n).is_some_and(|e| e.entry.is_none());
+    let mut ranked: Vec<_> = ctx.matching.list.iter().copied().filter(free).map(|n| (!runs(n), board.instances[n], n)).collect();
     if ranked.len() > count {
         ranked.select_nth_unstable(count - 1);
         ranked.truncate(count);

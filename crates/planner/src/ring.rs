@@ -234,7 +234,10 @@ fn set_version(ctx: &Context<'_, '_>, entries: &mut Entries) {
         for (node, ring) in of {
             for group in &ring.own {
                 for partition in group.partitions.iter() {
-                    if let Some(owner) = table.get_mut(usize::from(partition)) {
+                    // Writes that stopped half way may leave two owners, of which the higher epoch is true.
+                    if let Some(owner) = table.get_mut(usize::from(partition))
+                        && owner.is_none_or(|(_, epoch)| epoch < group.epoch)
+                    {
                         *owner = Some((node, group.epoch));
                     }
                 }

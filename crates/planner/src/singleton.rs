@@ -192,9 +192,23 @@ fn vip(ctx: &Context<'_, '_>, node: usize, hold: bool, epoch: u64) -> Option<Vip
     {
         let before = seen.entry.and_then(|e| e.vip.as_ref()).filter(|v| ip(&v.address) == ip(claim.address));
         let interface = before.map(|v| &v.interface).or(spec.map(|v| &v.interface)).cloned().unwrap_or_default();
-        return Some(VipAssignment { address: claim.address.to_owned(), interface, hold, epoch, releasing: Some(claim.epoch), ..VipAssignment::default() });
+        return Some(VipAssignment {
+            address: claim.address.to_owned(),
+            interface,
+            hold,
+            epoch,
+            releasing: Some(claim.epoch),
+            ..VipAssignment::default()
+        });
     }
-    spec.map(|v| VipAssignment { address: v.address.clone(), interface: v.interface.clone(), hold, epoch, releasing: None, ..VipAssignment::default() })
+    spec.map(|v| VipAssignment {
+        address: v.address.clone(),
+        interface: v.interface.clone(),
+        hold,
+        epoch,
+        releasing: None,
+        ..VipAssignment::default()
+    })
 }
 
 fn standbys(ctx: &Context<'_, '_>, board: &Board, active: Option<usize>) -> Vec<usize> {

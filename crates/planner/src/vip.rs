@@ -35,8 +35,14 @@ pub(crate) fn plan(ctx: &Context<'_, '_>, entries: &mut Entries, notes: &mut App
         }
     }
     for node in members {
-        let plain =
-            |hold, epoch| VipAssignment { address: spec.address.clone(), interface: spec.interface.clone(), hold, epoch, releasing: None, ..VipAssignment::default() };
+        let plain = |hold, epoch| VipAssignment {
+            address: spec.address.clone(),
+            interface: spec.interface.clone(),
+            hold,
+            epoch,
+            releasing: None,
+            ..VipAssignment::default()
+        };
         match holder {
             Some((at, epoch)) if at == node => {
                 if let Some(entry) = entries.get_mut(&node) {
@@ -60,7 +66,14 @@ fn mark(ctx: &Context<'_, '_>, entries: &mut Entries, node: usize, plain: Option
             let interface = before.map(|v| &v.interface).or(plain.as_ref().map(|v| &v.interface)).cloned().unwrap_or_default();
             let known = plain.filter(|v| ip(&v.address) == ip(claim.address)).map_or(0, |v| v.epoch);
             let epoch = known.max(claim.epoch).max(before.map_or(0, |v| v.epoch));
-            Some(VipAssignment { address: claim.address.to_owned(), interface, hold: false, epoch, releasing: Some(claim.epoch), ..VipAssignment::default() })
+            Some(VipAssignment {
+                address: claim.address.to_owned(),
+                interface,
+                hold: false,
+                epoch,
+                releasing: Some(claim.epoch),
+                ..VipAssignment::default()
+            })
         }
     };
 }

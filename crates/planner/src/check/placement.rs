@@ -157,11 +157,11 @@ fn replicas(input: &Input<'_>, plan: &Plan, app: &App, at: &[Site<'_>], free: bo
     }
 }
 
-/// Something of an earlier App, or of another one with the same unit, has to leave the node first.
+/// Something of this App, of an earlier one, or of another one with the same unit has to leave the node first.
 fn blocked(app: &App, site: &Site<'_>) -> bool {
     let name = &app.metadata.name;
     let unit = app.unit_name();
-    let earlier = site.entry_before(name).is_some_and(|e| e.uid != app.metadata.uid || e.mode != app.spec.mode);
+    let earlier = site.entry_before(name).is_some_and(|e| e.role == Role::Absent || e.uid != app.metadata.uid || e.mode != app.spec.mode);
     let seen = site.status.into_iter().flat_map(|s| &s.apps);
     let observed = seen.clone().any(|(of, o)| of != name && o.unit.as_ref().is_some_and(|u| u.name == unit));
     let other_uid = seen.clone().any(|(of, o)| of == name && !o.uid.is_empty() && o.uid != app.metadata.uid);
@@ -183,14 +183,16 @@ fn ring(app: &App, at: &[Site<'_>], report: &mut Report) {
     let total = usize::from(app.partitions());
     let mut open: BTreeSet<u16> = (0..app.partitions()).collect();
     let mut versions = BTreeSet::new();
-    let (mut changed, mut version_before) = (false, 0);
+    let mut version_before = 0;
     for site in at {
         let before = site.entry_before(name).and_then(|e| e.ring.as_ref());
         version_before = version_before.max(before.map_or(0, |r| r.version));
         let Some(ring) = site.entry(name).filter(|e| e.uid == app.metadata.uid).and_then(|e| e.ring.as_ref()) else { continue };
-        changed |= before.map_or(&[][..], |r| &r.own) != ring.own.as_slice();
         if is(site, app, Role::Member) {
             versions.insert(ring.version);
+            let changed = before.map_or(&[][..], |r| &r.own) != ring.own.as_slice();
+            let rises = !changed || ring.version > before.map_or(0, |r| r.version);
+            report.unless(rises, Rule::Ring, || format!("App {name} on {}: other partitions in the same version", site.name));
         }
         for partition in ring.own.iter().flat_map(|g| g.partitions.iter()) {
             open.remove(&partition);
@@ -199,7 +201,7 @@ fn ring(app: &App, at: &[Site<'_>], report: &mut Report) {
         let groups_rise = ring.own.is_sorted_by(|a, b| a.epoch < b.epoch) && ring.own.iter().all(|g| !g.partitions.is_empty());
         report.unless(groups_rise, Rule::Ring, || format!("App {name} on {}: groups are not in rising epochs", site.name));
     }
-    let fitting = versions.len() <= 1 && versions.iter().all(|v| *v >= version_before + u64::from(changed));
+    let fitting = versions.len() <= 1 && versions.iter().all(|v| *v >= version_before);
     report.unless(fitting, Rule::Ring, || format!("App {name}: versions {versions:?} after {version_before}"));
     if counts.is_empty() {
         return;

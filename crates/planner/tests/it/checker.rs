@@ -174,7 +174,7 @@ fn eligibility() {
         change(p, &cluster, "n2").apps.insert("fixed".to_owned(), misplaced);
     });
     assert_eq!(found, [Rule::Eligible].into());
-    let found = broken(&cluster, |p| drop(p.assignments.get_mut("n1").unwrap().apps.get_mut("fixed").map(|e| e.generation = 7)));
+    let found = broken(&cluster, |p| p.assignments.get_mut("n1").unwrap().apps.get_mut("fixed").unwrap().generation = 7);
     assert_eq!(found, [Rule::Eligible].into(), "not as the spec is");
     // Beside an App that it has to be kept apart from.
     let cluster = platform();
@@ -240,14 +240,11 @@ fn rings() {
     assert_names(&found, Rule::Ring);
     assert_names(&found, Rule::Release);
     // All on one node: complete, but not even.
-    let cluster = {
-        let mut cluster = cluster.clone();
-        cluster.assignments.clear();
-        for node in cluster.nodes.values_mut() {
-            node.status.as_mut().unwrap().apps.clear();
-        }
-        cluster
-    };
+    let mut cluster = cluster;
+    cluster.assignments.clear();
+    for node in cluster.nodes.values_mut() {
+        node.status.as_mut().unwrap().apps.clear();
+    }
     let found = broken(&cluster, |p| {
         let epoch = p.assignments["n1"].apps["ring"].epoch;
         for node in ["n1", "n2", "n3", "n4"] {

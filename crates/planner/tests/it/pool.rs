@@ -162,3 +162,30 @@ fn a_pools_vip_is_held_by_one_healthy_member_and_moves_by_release() {
     cluster.obey_all().settle().lose("n2").step();
     assert_eq!(holders(&cluster), ["n3"], "n1 has failed");
 }
+
+#[test]
+fn what_runs_stays_where_it_is_when_the_store_lost_the_assignments() {
+    let mut cluster = Cluster::of(6, [mk_app("a", Mode::Replicas), replicas(3), with_vip(mk_app("s", Mode::Spread), "10.0.0.7/24")]);
+    cluster.settle().assert_ready();
+    let before = cluster.roles("w");
+    assert_eq!(before, "n4:Member n5:Member n6:Member");
+    cluster.assignments.clear();
+    cluster.step();
+    assert_eq!(cluster.roles("w"), before);
+    cluster.settle().assert_ready();
+}
+
+#[test]
+fn a_node_told_to_stop_is_chosen_again_only_when_it_has() {
+    let mut cluster = Cluster::of(2, [replicas(2)]);
+    cluster.settle();
+    cluster.app("w").spec.replicas = Some(1);
+    cluster.step();
+    assert_eq!(cluster.roles("w"), "n1:Member n2:Absent");
+    cluster.app("w").spec.replicas = Some(2);
+    cluster.step();
+    assert_eq!(cluster.roles("w"), "n1:Member n2:Absent");
+    let placed = cluster.status("w").condition("Placed").unwrap().message.clone();
+    assert!(placed.contains("still letting go of what ran there: 1"), "{placed}");
+    cluster.obey_all().settle().assert_ready();
+}
