@@ -7,9 +7,12 @@
 //! | `PUT /v1/apps/NAME` | [`App`] | [`Applied`] |
 //! | `DELETE /v1/apps/NAME[?force=true]` | | [`Deleted`] |
 //! | `GET /v1/nodes[/NAME]` | | [`List`] of [`NodeView`], [`NodeView`] |
+//! | `DELETE /v1/nodes/NAME[?force=true]` | | [`Removed`] |
 //! | `GET /v1/assignments[/NODE]` | | [`List`] of [`Assignment`](crate::Assignment), one |
 //! | `GET /v1/rings/APP` | | [`RingTable`] |
 //! | `GET /v1/rings/APP/locate?key=KEY` | | [`Located`] |
+//! | `GET /v1/recovery` | | [`RecoveryView`] |
+//! | `POST /v1/recovery` | [`RecoverRequest`] | [`Recovered`] |
 //! | `GET /v1/version` | | [`VersionInfo`] |
 //!
 //! Every error is a [`Problem`] (RFC 9457, `application/problem+json`).
@@ -18,7 +21,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::node::{Node, NodeStatus};
+use crate::assignment::{Order, Role};
+use crate::node::{InstanceState, Node, NodeStatus};
 use crate::partition::PartitionSet;
 use crate::status::AppStatus;
 
@@ -85,6 +89,96 @@ pub struct Deleted {
     /// With `force`: the nodes on which something may still run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub may_still_run: Vec<String>,
+}
+
+/// What a removal of a node did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Removed {
+    /// The node. It is gone as soon as the leading controller has forgotten it.
+    pub node: String,
+    /// Whether its agent was still heard.
+    pub alive: bool,
+    /// Apps of which something may still run there, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_still_run: Vec<String>,
+}
+
+/// Whether the store is the one that the nodes know (rule C3), and what a recovery would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryView {
+    /// Identity of the store as it is now; absent while no controller has led in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<String>,
+    /// Whether the leading controller waits for an operator's signature before it plans anything.
+    pub needed: bool,
+    /// What is the matter, one sentence each; also what goes away by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// All nodes that are registered or heard, sorted.
+    pub nodes: Vec<RecoveryNode>,
+    /// Apps in the store, sorted.
+    pub apps: Vec<String>,
+    /// Apps that nodes run and the store does not have, sorted: a signature has them stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+}
+
+/// One node as a recovery finds it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryNode {
+    /// Name of the node.
+    pub node: String,
+    /// Whether its agent is heard.
+    pub alive: bool,
+    /// Whether it is registered in the store as it is now.
+    pub registered: bool,
+    /// The assignment that its agent holds; absent where it holds none, or is not heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<Order>,
+    /// Whether it refuses what this store says.
+    pub refuses: bool,
+    /// Whether what runs there is known: the agent stored its status in this store.
+    pub known: bool,
+    /// What runs there, sorted by App.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apps: Vec<RunningApp>,
+}
+
+/// An App on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunningApp {
+    /// Name of the App.
+    pub app: String,
+    /// What the node is for it.
+    pub role: Role,
+    /// How the instance is.
+    pub state: InstanceState,
+}
+
+/// An operator's signature under the store as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoverRequest {
+    /// Incarnation that the operator saw; another one is refused.
+    pub incarnation: String,
+    /// Apps that the operator knows to be stopped by it: all of [`RecoveryView::missing`] have to be among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+}
+
+/// What a signature did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Recovered {
+    /// Identity of the store that was signed.
+    pub incarnation: String,
+    /// Incarnations that the nodes hold and that this store may now follow, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recovers: Vec<String>,
 }
 
 /// A node as the controllers see it.

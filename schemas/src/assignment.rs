@@ -49,6 +49,9 @@ pub struct Assignment {
     pub boot_id: String,
     /// All registered nodes, sorted: an agent that hears fewer than a majority of them gives up exclusive things.
     pub members: Vec<String>,
+    /// Incarnations of the store whose assignments this one may follow, as an operator signed by `clusterctl recover` (rule C3).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recovers: Vec<String>,
     /// What to do for each App, by name.
     pub apps: BTreeMap<String, AppAssignment>,
 }

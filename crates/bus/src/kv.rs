@@ -64,6 +64,17 @@ pub struct Revised<T> {
     pub revision: u64,
 }
 
+/// What is known of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyState<T> {
+    /// It has a value.
+    Present(Revised<T>),
+    /// It had one and was deleted.
+    Deleted,
+    /// The bucket as it is now never had it.
+    Never,
+}
+
 /// The record of controller leadership (rule C1), key [`LEADER_KEY`] of the assignments bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,17 +108,30 @@ impl<T: Serialize + DeserializeOwned> Kv<T> {
     /// # Errors
     /// [`KvError::Unavailable`], [`KvError::Encoding`].
     pub async fn get(&self, key: &str) -> Result<Option<Revised<T>>, KvError> {
+        self.state(key).await.map(|state| match state {
+            KeyState::Present(entry) => Some(entry),
+            KeyState::Deleted | KeyState::Never => None,
+        })
+    }
+
+    /// Reads a key from the stream's leader, and tells a deleted one from one that never was.
+    ///
+    /// # Errors
+    /// [`KvError::Unavailable`], [`KvError::Encoding`].
+    pub async fn state(&self, key: &str) -> Result<KeyState<T>, KvError> {
         // async-nats' own `get` is a direct get, which a follower may answer with old data (rule C4).
         let unavailable = |why: String| KvError::Unavailable { key: key.to_owned(), why };
         match self.store.stream.raw_message_builder().last_by_subject(self.subject(key)).send().await {
-            Ok(message) if message.headers.get(KV_OPERATION).is_some_and(|op| op.as_str() != "PUT") => Ok(None),
+            Ok(message) if message.headers.get(KV_OPERATION).is_some_and(|op| op.as_str() != "PUT") => Ok(KeyState::Deleted),
             Ok(message) => {
                 let value = decode(key, &message.payload)?;
-                Ok(Some(Revised { value, revision: message.sequence }))
+                Ok(KeyState::Present(Revised { value, revision: message.sequence }))
             }
             Err(error) => match error.kind() {
-                RawMessageErrorKind::NoMessageFound => Ok(None),
-                RawMessageErrorKind::JetStream(ref e) if e.error_code() == async_nats::jetstream::ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+                RawMessageErrorKind::NoMessageFound => Ok(KeyState::Never),
+                RawMessageErrorKind::JetStream(ref e) if e.error_code() == async_nats::jetstream::ErrorCode::NO_MESSAGE_FOUND => {
+                    Ok(KeyState::Never)
+                }
                 _ => Err(unavailable(error.to_string())),
             },
         }
@@ -164,6 +188,19 @@ impl<T: Serialize + DeserializeOwned> Kv<T> {
         let mut headers = HeaderMap::new();
         headers.insert(KV_OPERATION, "DEL");
         headers.insert("Nats-Expected-Last-Subject-Sequence", revision.to_string());
+        self.publish(key, headers, Vec::new()).await.map(|_| ())
+    }
+
+    /// Deletes a key on the condition that the leader record of this bucket still has revision `leader` (rule C2). One at a time, as
+    /// with [`Kv::put_as_leader`].
+    ///
+    /// # Errors
+    /// [`KvError::Conflict`] where another leads; the others as they say.
+    pub async fn delete_as_leader(&self, key: &str, leader: u64) -> Result<(), KvError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(KV_OPERATION, "DEL");
+        headers.insert("Nats-Expected-Last-Subject-Sequence", leader.to_string());
+        headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", self.subject(LEADER_KEY));
         self.publish(key, headers, Vec::new()).await.map(|_| ())
     }
 

@@ -13,14 +13,16 @@ mod kv;
 mod lease_link;
 pub mod lease_wire;
 mod names;
+mod records;
 mod watch;
 
 pub use beats::{Beat, Beats};
 pub use config::NatsConfig;
 pub use connection::{Bus, ConnectError};
 pub use lease_link::{Arrived, LeaseLink, server_orders};
-pub use kv::{Kv, KvError, LeaderRecord, Revised};
-pub use names::{Bucket, LEADER_KEY, Names};
+pub use kv::{KeyState, Kv, KvError, LeaderRecord, Revised};
+pub use names::{Bucket, LEADER_KEY, MARK_KEY, Names, RECOVERY_KEY, REMOVAL_PREFIX};
+pub use records::{RecoveryRecord, Removal, StoreMark};
 pub use watch::{Change, Watch};
 
 /// Largest message or stored value, in bytes (rule N6).

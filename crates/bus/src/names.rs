@@ -3,6 +3,13 @@
 /// Key of the leader record in [`Bucket::Assignments`].
 pub const LEADER_KEY: &str = "leader";
 
+/// Key of an operator's signature ([`RecoveryRecord`](crate::RecoveryRecord)) in [`Bucket::Assignments`].
+pub const RECOVERY_KEY: &str = "recovery";
+/// Key of the mark ([`StoreMark`](crate::StoreMark)) in [`Bucket::Apps`]. App names have no dot.
+pub const MARK_KEY: &str = "meta.store";
+/// Keys of node removals ([`Removal`](crate::Removal)) in [`Bucket::Nodes`] begin so; the node's name follows.
+pub const REMOVAL_PREFIX: &str = "removal.";
+
 /// The KV buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bucket {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cluster_bus::{Bucket, Bus, Change, Kv, KvError, LEADER_KEY, LeaderRecord, Names, NatsConfig};
+use cluster_bus::{Bucket, Bus, Change, KeyState, Kv, KvError, LEADER_KEY, LeaderRecord, Names, NatsConfig};
 use cluster_schemas::{Assignment, Heartbeat, Node};
 
 /// A NATS server of the test's own; it ends with it.
@@ -102,8 +102,12 @@ async fn a_deposed_leaders_late_write_is_refused() {
     let new = records.update(LEADER_KEY, &record(2), old).await.expect("the second leader");
     let late = assignments.put_as_leader("node.n1", &Assignment { boot_id: "late".to_owned(), ..assignment.clone() }, old).await;
     assert!(matches!(late, Err(KvError::Conflict { .. })), "{late:?}");
+    assert!(matches!(assignments.delete_as_leader("node.n1", old).await, Err(KvError::Conflict { .. })));
     assert_eq!(assignments.get("node.n1").await.expect("an answer").expect("a value").value, assignment);
     assignments.put_as_leader("node.n1", &assignment, new).await.expect("the new leader writes");
+    assignments.delete_as_leader("node.n1", new).await.expect("the new leader deletes");
+    assert_eq!(assignments.state("node.n1").await.expect("an answer"), KeyState::Deleted);
+    assert_eq!(assignments.state("node.n2").await.expect("an answer"), KeyState::Never);
 }
 
 #[tokio::test]

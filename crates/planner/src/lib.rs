@@ -210,6 +210,8 @@ impl<'a> Planner<'_, 'a> {
                 boot_id: view.node.boot_id.clone(),
                 members: members.clone(),
                 apps,
+                // What an operator signed is no matter of planning.
+                ..Assignment::default()
             };
             let unchanged = view.last.filter(|last| {
                 last.order.incarnation == input.incarnation
