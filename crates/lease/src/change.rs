@@ -245,7 +245,9 @@ impl<R: Rules> SetChange<R> {
             }
             Stage::Floor | Stage::Wait(_) => {
                 let floor = SetStep::Floor(self.next.number(), self.floor);
-                let mut asks = self.ask(self.next.members().iter().filter(|m| self.installed(m.id) && !self.raised(m.id)), &floor);
+                let carried = !self.rules.breaks(Fault::FloorNotCarried);
+                let low = self.next.members().iter().filter(|m| carried && self.installed(m.id) && !self.raised(m.id));
+                let mut asks = self.ask(low, &floor);
                 let late = everybody().filter(|m| !self.installed(m.id));
                 asks.extend(self.ask(late, &SetStep::Install(self.next.clone())));
                 asks

@@ -47,11 +47,10 @@ pub enum WordError {
 /// # Errors
 /// [`WordError::Fenced`] or [`WordError::Passed`].
 pub fn extended<R: Rules>(rules: &R, word: u64, now: Time, to: Time) -> Result<Option<u64>, WordError> {
-    let planted = rules.breaks(Fault::FencedExtended);
-    if word == FENCED && !planted {
-        return Err(WordError::Fenced);
+    if word == FENCED {
+        return if rules.breaks(Fault::FencedExtended) { Ok(Some(to.0)) } else { Err(WordError::Fenced) };
     }
-    if now.0 >= word && !planted && !rules.breaks(Fault::DeadTenureRevived) {
+    if now.0 >= word && !rules.breaks(Fault::DeadTenureRevived) {
         return Err(WordError::Passed { deadline: Time(word), now });
     }
     Ok((to.0 > word).then_some(to.0))

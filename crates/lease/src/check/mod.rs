@@ -2,3 +2,4 @@
 //! [`sim`]ulation of larger ones. Compiled for this crate's tests and examples only.
 
 pub mod model;
+pub mod sim;

@@ -28,6 +28,27 @@ pub struct Limits {
     pub long_renewals: u8,
 }
 
+/// What has happened before a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// This node made an attempt.
+    Attempt(usize),
+    /// Everything this node sent to this voter arrived, and the answers to it.
+    Exchange(usize, usize),
+    /// The next change of voters began.
+    Change,
+    /// The rival change began.
+    Rival,
+    /// Everything this driver sent to this voter arrived, and the answers to it.
+    Drive(usize, usize),
+    /// This node renewed.
+    Renew(usize),
+    /// A tick passed.
+    Tick,
+    /// This node reported that its slot stopped.
+    Stopped(usize),
+}
+
 /// A run: who takes part, at which speed their clocks go, what may happen, which rule is left out.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -55,10 +76,20 @@ pub struct Config {
     pub sets: Vec<Vec<usize>>,
     /// A second driver that tries this set after the first one, at the same time.
     pub rival: Option<Vec<usize>>,
+    /// Do the answers to a driver come at once or never, and do nodes learn of a new set before they try? Saves many steps; runs
+    /// without it let them be late, doubled and out of order too.
+    pub prompt_changes: bool,
     /// May the first change begin before anything was acquired? Else it begins after an acquisition, which keeps runs small.
     pub change_any_time: bool,
+    /// What has happened already; a way to look far without exploring everything on the way there.
+    pub before: Vec<Before>,
     /// The highest epoch each node has heard of at the start, so that its first attempt may be above the other's.
     pub seen: [u64; 2],
+    /// Do refusals other than "another set" reach the nodes? They end an attempt early and teach epochs; without them an attempt ends by
+    /// time, which a lost refusal amounts to.
+    pub nacks: bool,
+    /// Do acks of releases reach the nodes? They end the repeating of a release, which the model does not do anyway.
+    pub release_acks: bool,
     /// What may happen how often.
     pub limits: Limits,
     /// Time stops here, in ticks; `None`: it goes on for ever, and states that differ by time alone are one.
@@ -82,8 +113,12 @@ impl Config {
             node_speed: [1, 1],
             sets: vec![vec![0, 1, 2]],
             rival: None,
+            prompt_changes: false,
             change_any_time: false,
+            before: Vec::new(),
             seen: [0, 0],
+            nacks: false,
+            release_acks: false,
             limits: Limits { attempts: [1, 1], renewals: [1, 0], ..Limits::default() },
             horizon: None,
         }
@@ -93,6 +128,13 @@ impl Config {
     #[must_use]
     pub const fn with(mut self, fault: Fault) -> Self {
         self.fault = Some(fault);
+        self
+    }
+
+    /// The same run with refusals and acks of releases delivered.
+    #[must_use]
+    pub const fn with_answers(mut self) -> Self {
+        (self.nacks, self.release_acks) = (true, true);
         self
     }
 

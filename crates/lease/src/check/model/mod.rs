@@ -13,7 +13,7 @@ mod runs;
 mod state;
 mod step;
 
-pub use config::{Config, Limits};
+pub use config::{Before, Config, Limits};
 pub use runs::{fault_runs, large_runs, small_runs};
 pub use state::{NodeState, Party, State, VoterState};
 pub use step::Step;
@@ -60,7 +60,9 @@ impl Model for LeaseModel {
     type Action = Step;
 
     fn init_states(&self) -> Vec<State> {
-        vec![self.0.init()]
+        let mut state = self.0.init();
+        state.begin();
+        vec![state]
     }
 
     fn actions(&self, state: &State, steps: &mut Vec<Step>) {

@@ -1,21 +1,41 @@
 //! The runs: what is explored in the tests, what only in the soak, and one run per planted fault.
 
-use super::config::Config;
+use super::config::{Before, Config};
 use crate::rules::Fault;
+
+/// An epoch above what any voter reserves in a run (V7): with it a node's first attempt is not refused after a reboot.
+const HIGH: u64 = 1 << 22;
 
 /// One voter replaced by another, step by step: the smallest cluster in which two sets that follow each other but one do not meet.
 fn replaced(name: &'static str) -> Config {
     let mut config = Config::new(name).limits(|limits| {
-        limits.attempts = [1, 2];
+        limits.attempts = [1, 1];
         limits.renewals = [0, 0];
     });
     config.sets = vec![vec![0], vec![0, 1], vec![1]];
+    config.prompt_changes = true;
+    config
+}
+
+/// The same, with the slot held in set 1 and the first of the two changes done but for its wait.
+fn under_way(name: &'static str) -> Config {
+    let mut config = replaced(name);
+    config.seen = [0, HIGH];
+    config.before = vec![Before::Attempt(0), Before::Exchange(0, 0), Before::Change];
+    config.before.extend([0, 1, 0, 0, 1, 0, 1].map(|voter| Before::Drive(0, voter)));
+    config
+}
+
+/// A single voter: enough for what one voter can do wrong, and small.
+fn single(name: &'static str) -> Config {
+    let mut config = Config::new(name).limits(|limits| limits.renewals = [0, 0]);
+    (config.seen, config.sets) = ([0, HIGH], vec![vec![0]]);
     config
 }
 
 fn two_tries(name: &'static str) -> Config {
     let mut config = Config::new(name).limits(|limits| limits.attempts = [2, 1]);
-    config.seen = [0, 4];
+    config.seen = [0, HIGH];
     config
 }
 
@@ -24,35 +44,46 @@ fn two_tries(name: &'static str) -> Config {
 pub fn small_runs() -> Vec<Config> {
     let informed = |name| {
         let mut config = Config::new(name);
-        config.seen = [0, 4];
+        config.seen = [0, HIGH];
+        config
+    };
+    let pair = |name| {
+        let mut config = informed(name);
+        config.sets = vec![vec![0, 1]];
         config
     };
     let fence = |name| {
-        let mut config = informed(name);
+        let mut config = pair(name);
         (config.t, config.max_t, config.fence, config.fence_takes) = (3, 3, 1, 1);
         config
     };
     let rival = || {
-        let mut config = Config::new("two next sets at once").limits(|limits| {
-            limits.attempts = [1, 1];
-            limits.renewals = [0, 0];
-        });
+        let mut config = single("two next sets at once");
         config.sets = vec![vec![0], vec![0, 1]];
         config.rival = Some(vec![0, 2]);
         config.change_any_time = true;
+        config.prompt_changes = true;
         config
     };
     vec![
         informed("plain"),
-        informed("voter reboot").limits(|limits| (limits.reboots, limits.renewals) = (1, [0, 0])),
-        informed("voter restart").limits(|limits| limits.restarts = 1),
-        informed("torn record").limits(|limits| (limits.torn, limits.renewals) = (1, [0, 0])),
+        pair("refusals and release acks").limits(|limits| limits.releases = 1).with_answers(),
+        pair("voter reboot").limits(|limits| limits.reboots = 1),
+        pair("voter reboot and restart").limits(|limits| (limits.reboots, limits.restarts, limits.renewals) = (1, 1, [0, 0])),
+        pair("torn record").limits(|limits| limits.torn = 1),
         informed("release and hand-over").limits(|limits| (limits.releases, limits.renewals) = (1, [0, 0])),
-        informed("agent crash, adopted").limits(|limits| limits.crashes = 1),
+        pair("two attempts, release").limits(|limits| (limits.attempts, limits.releases) = ([2, 1], 1)),
+        pair("agent crash, adopted").limits(|limits| (limits.attempts, limits.crashes) = ([2, 1], 1)),
         informed("early fence").limits(|limits| (limits.early_fences, limits.renewals) = (1, [0, 0])),
-        informed("clocks at the bound").drifting(),
-        fence("fence takes all of F").limits(|limits| limits.renewals = [0, 0]),
-        replaced("voter replaced, fresh one at once"),
+        pair("clocks at the bound").drifting(),
+        fence("fence takes all of F"),
+        under_way("voter replaced, fresh one at once"),
+        {
+            let mut config = under_way("voter replaced, nothing heard of");
+            config.seen = [0, 0];
+            config
+        },
+        under_way("voter replaced, renewal").limits(|limits| limits.renewals = [1, 0]),
         rival(),
     ]
 }
@@ -62,7 +93,7 @@ pub fn small_runs() -> Vec<Config> {
 pub fn large_runs() -> Vec<Config> {
     let both = |name: &'static str| {
         let mut config = Config::new(name).limits(|limits| (limits.attempts, limits.renewals) = ([2, 2], [0, 0]));
-        config.seen = [0, 4];
+        config.seen = [0, HIGH];
         config
     };
     let long = |name| {
@@ -72,11 +103,16 @@ pub fn large_runs() -> Vec<Config> {
     };
     let grown = |name, from: Vec<usize>, next: Vec<usize>| {
         let mut config = Config::new(name).limits(|limits| (limits.attempts, limits.renewals) = ([1, 1], [0, 0]));
-        (config.seen, config.sets) = ([0, 4], vec![from, next]);
+        (config.seen, config.sets) = ([0, HIGH], vec![from, next]);
         config
     };
     vec![
         both("two attempts each"),
+        two_tries("three voters, reboot").limits(|limits| (limits.attempts, limits.reboots) = ([1, 1], 1)),
+        two_tries("three voters, torn record").limits(|limits| (limits.attempts, limits.torn) = ([1, 1], 1)),
+        two_tries("three voters, restart").limits(|limits| (limits.attempts, limits.restarts) = ([1, 1], 1)),
+        two_tries("three voters, agent crash").limits(|limits| (limits.attempts, limits.crashes) = ([1, 1], 1)),
+        two_tries("three voters, clocks at the bound").limits(|limits| limits.attempts = [1, 1]).drifting(),
         two_tries("release, reboot").limits(|limits| (limits.attempts, limits.renewals, limits.releases, limits.reboots) = ([1, 1], [0, 0], 1, 1)),
         two_tries("two attempts, release").limits(|limits| (limits.renewals, limits.releases) = ([0, 0], 1)),
         two_tries("two attempts, renewal"),
@@ -105,7 +141,7 @@ pub fn large_runs() -> Vec<Config> {
 pub fn fault_runs() -> Vec<(&'static str, Config)> {
     let plain = |name| {
         let mut config = Config::new(name).limits(|limits| limits.renewals = [0, 0]);
-        config.seen = [0, 4];
+        config.seen = [0, HIGH];
         config
     };
     let planted = |rule, config: Config, fault| (rule, config.with(fault));
@@ -119,35 +155,70 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
         (config.t, config.max_t, config.fence, config.fence_takes) = (3, 3, 1, 2);
         config
     };
+    // Held in set 1, renewed in it although set 2 is installed, and set 2 committed after its wait.
+    let old_set = {
+        let mut config = replaced("old set still answered").limits(|limits| limits.renewals = [1, 0]);
+        config.seen = [0, HIGH];
+        config.before = vec![Before::Attempt(0), Before::Exchange(0, 0), Before::Change];
+        config.before.extend([0, 1, 0, 0, 1].map(|voter| Before::Drive(0, voter)));
+        config.before.extend([Before::Tick, Before::Renew(0), Before::Exchange(0, 0), Before::Tick]);
+        config.before.extend([Before::Drive(0, 0), Before::Drive(0, 1)]);
+        config
+    };
+    // Held in set 1 and lost, set 2 committed, set 3 next; the other node has heard of nothing.
+    let floors = {
+        let mut config = replaced("floors not carried over");
+        config.before = vec![Before::Attempt(0), Before::Exchange(0, 0), Before::Change];
+        config.before.extend([0, 1, 0].map(|voter| Before::Drive(0, voter)));
+        config.before.extend([Before::Tick, Before::Tick, Before::Drive(0, 0), Before::Drive(0, 1), Before::Change]);
+        config
+    };
     let unprepared = {
-        let mut config = Config::new("install unprepared").limits(|limits| (limits.attempts, limits.renewals) = ([2, 2], [0, 0]));
+        let mut config = Config::new("install unprepared").limits(|limits| (limits.attempts, limits.renewals) = ([1, 1], [0, 0]));
+        config.prompt_changes = true;
         config.sets = vec![vec![0, 1], vec![0, 1, 2]];
         config.rival = Some(vec![0, 1, 3]);
-        config.change_any_time = true;
+        config.before = vec![Before::Change, Before::Rival];
+        config.before.extend([(0, 2), (1, 3), (0, 0), (1, 1)].map(|(driver, voter)| Before::Drive(driver, voter)));
+        config
+    };
+    let bit = {
+        let mut config = two_tries("bit without its epoch");
+        config.before = vec![
+            Before::Attempt(0),
+            Before::Exchange(0, 0),
+            Before::Exchange(0, 1),
+            Before::Tick,
+            Before::Tick,
+            Before::Stopped(0),
+            Before::Attempt(0),
+            Before::Exchange(0, 0),
+            Before::Exchange(0, 2),
+        ];
         config
     };
     vec![
-        planted("V6", plain("no restart wait").limits(|l| l.reboots = 1), Fault::NoRestartWait),
+        planted("V6", single("no restart wait").limits(|l| l.reboots = 1), Fault::NoRestartWait),
         planted("V6", plain("renewal accepted in the wait").limits(|l| (l.reboots, l.renewals) = (1, [1, 0])), Fault::RenewDuringWait),
-        planted("V6", plain("wait forgotten by a process restart").limits(|l| (l.reboots, l.restarts) = (1, 1)), Fault::WaitForgotten),
+        planted("V6", single("wait forgotten by a process restart").limits(|l| (l.reboots, l.restarts) = (1, 1)), Fault::WaitForgotten),
         planted("V6", plain("torn record ignored").limits(|l| l.torn = 1), Fault::TornRecordIgnored),
         planted("V7", Config::new("floor forgotten").limits(|l| (l.reboots, l.renewals) = (1, [0, 0])), Fault::FloorForgotten),
         planted("V1", plain("higher epoch overrides"), Fault::HigherEpochOverrides),
-        planted("V1", plain("successor skips V1").limits(|l| (l.attempts, l.releases) = ([2, 1], 1)), Fault::SuccessorSkipsV1),
-        planted("V4", two_tries("bit without its epoch"), Fault::BitWithoutEpoch),
-        planted("V5", plain("release matched by node only").limits(|l| (l.attempts, l.releases) = ([2, 1], 1)), Fault::ReleaseByNodeOnly),
-        planted("V5", plain("release matched without instance").limits(|l| (l.attempts, l.crashes) = ([2, 1], 1)), Fault::ReleaseIgnoresInstance),
+        planted("V1", single("successor skips V1").limits(|l| (l.attempts, l.releases) = ([2, 1], 1)), Fault::SuccessorSkipsV1),
+        planted("V4", bit, Fault::BitWithoutEpoch),
+        planted("V5", single("release matched by node only").limits(|l| (l.attempts, l.releases) = ([2, 1], 1)), Fault::ReleaseByNodeOnly),
+        planted("V5", single("release matched without instance").limits(|l| (l.attempts, l.crashes) = ([2, 1], 1)), Fault::ReleaseIgnoresInstance),
         planted("P3", plain("timer from the answer"), Fault::TimerFromAnswer),
-        planted("P1", plain("ack without send number").limits(|l| l.renewals = [2, 0]), Fault::AckWithoutSendNo),
+        planted("P1", single("ack without send number").limits(|l| l.renewals = [2, 0]), Fault::AckWithoutSendNo),
         planted("P2", plain("epoch reused after restart").limits(|l| (l.attempts, l.crashes) = ([2, 0], 1)), Fault::EpochReused),
         planted("P3", plain("dead tenure revived").limits(|l| l.renewals = [1, 0]), Fault::DeadTenureRevived),
         planted("P3", plain("clock rates ignored").drifting(), Fault::DriftIgnored),
         planted("P4", Config::new("renewal counts as acquisition"), Fault::RenewCountsAsAcquire),
         planted("P5", plain("release before stop").limits(|l| l.releases = 1), Fault::ReleaseBeforeStop),
         planted("F2", plain("agent extends a fenced word").limits(|l| l.renewals = [1, 0]), Fault::FencedExtended),
-        planted("B5.3", replaced("next set without wait"), Fault::NextSetWithoutWait),
-        planted("B5.2", replaced("old set still answered").limits(|l| l.renewals = [1, 0]), Fault::OldSetAnswered),
-        planted("B5.3", replaced("floors not carried over"), Fault::FloorNotCarried),
+        planted("B5.3", under_way("next set without wait"), Fault::NextSetWithoutWait),
+        planted("B5.2", old_set, Fault::OldSetAnswered),
+        planted("B5.3", floors, Fault::FloorNotCarried),
         planted("B5.3", unprepared, Fault::InstallUnprepared),
         ("K", too_slow),
         ("F3", fence_late),

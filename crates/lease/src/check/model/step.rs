@@ -1,13 +1,15 @@
 //! What may happen, and what comes of it.
 
+use super::config::Before;
 use super::state::{CLUSTER, Envelope, NodeState, Party, State, VoterState, slot, voter_set};
 use crate::change::{SetChange, Stage};
-use crate::holder::{Action, Event, Phase};
-use crate::message::{Message, Verdict};
-use crate::rules::Planted;
+use crate::holder::{Action, Event, Phase, Purpose};
+use crate::message::{Message, SetStep, Verdict, Why};
+use crate::set::VoterSet;
+use crate::rules::{Fault, Planted};
 use crate::time::{Span, Time};
-use crate::types::{Epoch, NodeName};
-use crate::voter::{RunImage, SlotState, Voter, VoterAction, decode_header, decode_record, encode_header, encode_record};
+use crate::types::{Epoch, NodeName, SetNo};
+use crate::voter::{Released, RunImage, SlotState, Voter, VoterAction, decode_header, decode_record, encode_header, encode_record};
 use crate::word::{FENCED, extended};
 use std::sync::Arc;
 
@@ -120,6 +122,29 @@ impl State {
         }
     }
 
+    /// Lets happen what has happened before the run.
+    pub(super) fn begin(&mut self) {
+        for before in self.config.before.clone() {
+            match before {
+                Before::Attempt(node) => self.take(&Step::Attempt(node)),
+                Before::Renew(node) => self.take(&Step::Renew(node)),
+                Before::Tick => self.take(&Step::Tick),
+                Before::Stopped(node) => self.take(&Step::Stopped(node)),
+                Before::Change => self.take(&Step::Change),
+                Before::Rival => self.take(&Step::Rival),
+                Before::Exchange(node, voter) => self.exchange(Party::Node(node), Party::Voter(voter)),
+                Before::Drive(driver, voter) => self.exchange(Party::Driver(driver), Party::Voter(voter)),
+            }
+        }
+    }
+
+    fn exchange(&mut self, a: Party, b: Party) {
+        for (from, to) in [(a, b), (b, a)] {
+            let letters: Vec<_> = self.net.iter().filter(|e| e.from == from && e.to == to).cloned().collect();
+            letters.into_iter().for_each(|envelope| self.take(&Step::Deliver(envelope)));
+        }
+    }
+
     /// Lets it happen.
     pub(super) fn take(&mut self, step: &Step) {
         match step {
@@ -127,6 +152,18 @@ impl State {
             Step::Deliver(envelope) => self.deliver(envelope),
             Step::Attempt(index) => {
                 self.left.attempts[*index] -= 1;
+                if self.config.prompt_changes {
+                    let installed = self.voters.iter().filter_map(|voter| voter.voter.journal().set.clone());
+                    let mut installed: Vec<_> = installed.collect();
+                    installed.sort_by_key(VoterSet::number);
+                    let highest = installed.last().map(VoterSet::number);
+                    installed.retain(|set| Some(set.number()) == highest);
+                    // Should two sets of one number be installed, each node has heard of another one.
+                    let newest = if *index == 0 { installed.first() } else { installed.last() };
+                    if let Some(newest) = newest.cloned() {
+                        self.node_event(*index, Event::Set(newest));
+                    }
+                }
                 self.node_event(*index, Event::Acquire { slot: slot(), t: self.config.span(self.config.t) });
             }
             Step::Renew(index) => {
@@ -186,9 +223,12 @@ impl State {
             }
         }
         self.judge();
+        let dead: Vec<bool> = self.net.iter().map(|envelope| self.is_dead(envelope)).collect();
+        let mut dead = dead.into_iter();
+        self.net.retain(|_| !dead.next().unwrap_or(false));
     }
 
-    fn drive(&mut self, from: crate::set::VoterSet, next: crate::set::VoterSet) {
+    fn drive(&mut self, from: VoterSet, next: VoterSet) {
         let name = super::state::name('d', self.drivers.len());
         let rules = Planted(self.config.fault);
         let span = self.config.span(self.config.max_t);
@@ -213,18 +253,6 @@ impl State {
                 self.driver_event(index, None);
             }
         }
-        self.net.retain({
-            let nodes = &self.nodes;
-            let (now, config) = (self.now, &self.config);
-            move |envelope| match (&envelope.message, envelope.to) {
-                // An answer to a forgotten send changes nothing, ever.
-                (Message::Answer(answer), Party::Node(index)) => {
-                    let time = Time(now * config.node_speed[index]);
-                    super::canon::sent(&nodes[index], answer.send_no, time).is_some()
-                }
-                _ => true,
-            }
-        });
     }
 
     fn deliver(&mut self, envelope: &Envelope) {
@@ -250,6 +278,10 @@ impl State {
         };
         if matches!(message, Message::Watch(_) | Message::Free(_) | Message::Handover(_)) {
             return; // hints: attempts may be made at any time here
+        }
+        if let (Message::SetAnswer(answer), Party::Driver(driver), true) = (&message, to, self.config.prompt_changes) {
+            self.driver_event(driver, Some(answer));
+            return;
         }
         let envelope = Envelope { from, to, message };
         if self.net.iter().all(|known| **known != envelope) {
@@ -286,9 +318,15 @@ impl State {
                     let until = deadline + self.config.span(self.config.fence_takes);
                     let planted = Planted(self.config.fault);
                     let node = self.node(index);
+                    let was = node.word;
                     match extended(&planted, node.word, now, deadline) {
                         Ok(Some(word)) => {
                             (node.word, node.runs) = (word, Some((until, epoch)));
+                            if was == FENCED {
+                                self.broken = Some("F2: a fenced word was extended");
+                            } else if now.0 >= was {
+                                self.broken = Some("P3: a dead tenure lives again");
+                            }
                         }
                         Ok(None) => {}
                         Err(_) => self.node_event(index, Event::Fenced { slot: slot(), epoch }),
@@ -317,6 +355,7 @@ impl State {
 
     fn voter_message(&mut self, index: usize, message: &Message) {
         let now = self.voter_time();
+        let is_release = matches!(message, Message::Release(_));
         let before = Arc::clone(&self.voters[index]);
         let mut actions = Vec::new();
         Arc::make_mut(&mut self.voters[index]).voter.handle(now, message, &mut actions);
@@ -329,6 +368,10 @@ impl State {
                     };
                     if refused && !same(&before, &self.voters[index]) {
                         self.broken = Some("V2: a refusal changed the voter");
+                    }
+                    let of_set = matches!(answer.verdict, Verdict::Refused(Why::Set(_)));
+                    if refused && !of_set && !self.config.nacks || is_release && !self.config.release_acks {
+                        continue;
                     }
                 }
                 self.send(Party::Voter(index), &to, message);
@@ -371,6 +414,53 @@ impl State {
         let asks = Arc::make_mut(&mut self.drivers[index]).handle(now, answer);
         for (to, message) in asks {
             self.send(Party::Driver(index), &to, message);
+        }
+    }
+
+    /// A message that changes nothing now nor later, so that states with and without it are one.
+    fn is_dead(&self, envelope: &Envelope) -> bool {
+        match (&envelope.message, envelope.from, envelope.to) {
+            (Message::Answer(answer), _, Party::Node(index)) => {
+                let node = &self.nodes[index];
+                let Some(sent) = super::canon::sent(node, answer.send_no, self.node_time(index)) else { return true };
+                let acked = matches!(&answer.verdict, Verdict::Slots { accepted, .. } if !accepted.is_empty());
+                if !acked || sent.purpose == Purpose::Release {
+                    return false;
+                }
+                let votes = match node.holder.phase(&slot()) {
+                    Some(Phase::Attempt(attempt)) if sent.claims.iter().any(|(_, epoch)| epoch == attempt.epoch) => &attempt.votes,
+                    Some(Phase::Holding(holding)) if sent.claims.iter().any(|(_, epoch)| epoch == holding.epoch) => &holding.votes,
+                    // Of a tenure that is over, unless it may still tell of another set.
+                    _ => return self.config.sets.len() == 1,
+                };
+                let plain = !matches!(self.config.fault, Some(Fault::AckWithoutSendNo | Fault::TimerFromAnswer));
+                let until = sent.at + node.holder.config().timing.hold(sent.t);
+                let counted = votes.iter().any(|vote| vote.voter == answer.voter && vote.set == sent.set && vote.until >= until);
+                counted && plain && self.config.sets.len() == 1
+            }
+            (Message::Acquire(ask) | Message::Renew(ask) | Message::Release(ask), _, Party::Voter(index)) => {
+                // The mark of a release outlives everything but a reboot or a torn record.
+                let lasting = self.left.reboots == 0 && self.left.torn == 0 && !self.config.nacks && !self.config.release_acks;
+                let marked = |released: &Released| {
+                    ask.claims.iter().all(|(_, epoch)| {
+                        released.node == ask.node
+                            && (epoch < released.epoch || epoch == released.epoch && released.instance == ask.instance)
+                    })
+                };
+                lasting && self.voters[index].voter.records().any(|(_, state)| state.released.iter().any(marked))
+                    && self.config.fault.is_none_or(|fault| fault != Fault::ReleaseByNodeOnly && fault != Fault::ReleaseIgnoresInstance)
+            }
+            (Message::SetAsk(ask), _, Party::Voter(index)) if self.config.prompt_changes => {
+                let voter = &self.voters[index].voter;
+                let installed = voter.journal().set.as_ref().map_or(SetNo(0), VoterSet::number);
+                match &ask.step {
+                    SetStep::Prepare(set) | SetStep::Install(set) => set.number() <= installed,
+                    SetStep::Floor(_, floor) => voter.header().base >= *floor,
+                    SetStep::Commit(number) => *number < installed || *number == installed && voter.journal().committed,
+                    SetStep::Report | SetStep::Force(_) => true,
+                }
+            }
+            _ => false,
         }
     }
 
