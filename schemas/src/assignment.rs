@@ -69,6 +69,7 @@ pub struct AppAssignment {
     /// What the node is for the App.
     pub role: Role,
     /// Singleton: epoch of the tenure that an active node holds; on others the newest epoch planned so far. 0 before the first.
+    /// Ring: the newest epoch planned so far for any of its partitions.
     #[serde(default)]
     pub epoch: u64,
     /// Singleton: the node was active with this epoch and has not yet confirmed that it let go.
@@ -91,7 +92,8 @@ pub struct AppAssignment {
     /// The partitions, where the App is a Ring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring: Option<RingAssignment>,
-    /// The other nodes that have an entry for this App, sorted; they stand in the role file.
+    /// The other nodes that have a place for this App, sorted; they stand in the role file. Empty for Apps on more nodes than the
+    /// planner lists (`PEERS_MAX` there).
     #[serde(default)]
     pub peers: Vec<String>,
     /// Why this node has this role.
