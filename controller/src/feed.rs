@@ -1,10 +1,12 @@
 //! The tasks that fill the [`World`](crate::world::World): one per bucket part, one for heartbeats, one for beats.
 
+mod records;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cluster_bus::{Bucket, Bus, Change, Revised};
-use cluster_schemas::{App, AppStatus, Assignment, Node, NodeStatus};
+use cluster_schemas::{AppStatus, Assignment, Node, NodeStatus};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -19,18 +21,9 @@ const SUBSCRIBE_RETRY: Duration = Duration::from_millis(250);
 #[must_use]
 pub fn start(bus: &Bus, world: &SharedWorld) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    feed(
-        &mut tasks,
-        bus,
-        world,
-        Bucket::Apps,
-        "*",
-        |w| &mut w.apps,
-        |_, mut entry: Revised<App>| {
-            entry.value.metadata.resource_version = entry.revision;
-            entry.value
-        },
-    );
+    tasks.spawn(records::feed_apps(bus.clone(), world.clone()));
+    tasks.spawn(records::feed_records(bus.clone(), world.clone()));
+    tasks.spawn(records::feed_removals(bus.clone(), world.clone()));
     feed(&mut tasks, bus, world, Bucket::Nodes, "*", |w| &mut w.nodes, |_, entry: Revised<Node>| entry.value);
     feed(&mut tasks, bus, world, Bucket::Status, "node.*", |w| &mut w.statuses, |_, entry: Revised<NodeStatus>| entry);
     feed(&mut tasks, bus, world, Bucket::Status, "app.*", |w| &mut w.app_statuses, |_, entry: Revised<AppStatus>| entry);
@@ -133,5 +126,18 @@ pub async fn guard_listening(bus: Bus, world: SharedWorld) {
             });
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Makes buckets again that were deleted while this runs, so that users can apply their Apps anew; what the nodes hold stays as it is
+/// until an operator signed the new store (rule C3).
+pub async fn keep_buckets(bus: Bus) {
+    /// How often it is looked whether they are there.
+    const LOOK: Duration = Duration::from_secs(5);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if bus.is_connected() {
+            bus.create_buckets().await;
+        }
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! # Invariants
 //! - Nothing is planned before every cache was listed, nor on an assignment that was not read from the stream's leader (rule C4).
+//! - Nothing is planned on a store that says less than the nodes hold, until an operator signed it (rule C3, [`recovery`]).
 //! - Every assignment write is conditional on the leader record (rule C2). Every plan passes the checker before it is written.
 //! - The API works on every controller; a write goes to the store by compare-and-set, never to the leader.
 
@@ -18,6 +19,7 @@ pub mod config;
 pub mod feed;
 pub mod leadership;
 pub mod reconcile;
+pub mod recovery;
 pub mod run;
 pub mod status;
 pub mod world;

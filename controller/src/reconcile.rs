@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use cluster_bus::{Bucket, Bus, Kv, KvError, Revised};
+use cluster_bus::{Bucket, Bus, Kv, KvError, LEADER_KEY, LeaderRecord, MARK_KEY, REMOVAL_PREFIX, Removal, Revised, StoreMark};
 use cluster_planner::{Input, Plan, plan};
-use cluster_schemas::{App, AppStatus, Assignment};
+use cluster_schemas::assignment::Order;
+use cluster_schemas::{App, AppStatus, Assignment, Node, NodeStatus};
 use futures_util::future::join_all;
 use tracing::{debug, error, info, warn};
 
 use crate::leadership::{Lead, Leadership, LeadershipHandle};
+use crate::recovery::{Gate, Hold, assess, signed};
 use crate::status;
 use crate::world::{ActiveRecord, SharedWorld};
 
@@ -44,6 +46,10 @@ struct Planned {
     assignments: BTreeMap<String, Assignment>,
     /// Nodes whose stored assignment is not known for sure: not read yet, or a write went unanswered.
     unsure: BTreeSet<String>,
+    /// Highest epochs of plans of this leadership: a node that is forgotten takes its entries with it.
+    epochs: BTreeMap<String, u64>,
+    /// Why nothing is planned, as last said in the log.
+    holds: BTreeSet<Hold>,
 }
 
 /// The buckets that the leader writes.
@@ -53,6 +59,11 @@ struct Stores {
     assignments: Kv<Assignment>,
     app_statuses: Kv<AppStatus>,
     actives: Kv<ActiveRecord>,
+    records: Kv<LeaderRecord>,
+    marks: Kv<StoreMark>,
+    nodes: Kv<Node>,
+    removals: Kv<Removal>,
+    node_statuses: Kv<NodeStatus>,
 }
 
 /// Runs the loop for ever.
@@ -62,6 +73,11 @@ pub async fn run(bus: Bus, world: SharedWorld, mut leadership: LeadershipHandle)
         assignments: bus.open(Bucket::Assignments).await,
         app_statuses: bus.open(Bucket::Status).await,
         actives: bus.open(Bucket::Status).await,
+        records: bus.open(Bucket::Assignments).await,
+        marks: bus.open(Bucket::Apps).await,
+        nodes: bus.open(Bucket::Nodes).await,
+        removals: bus.open(Bucket::Nodes).await,
+        node_statuses: bus.open(Bucket::Status).await,
     };
     let mut changes = world.changes();
     let mut leading: Option<(Lead, Planned)> = None;
@@ -111,16 +127,23 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
     if !world.read().is_complete() {
         return Ok(());
     }
+    still_leads(stores, world, lead).await?;
     make_sure(&stores.assignments, world, planned).await?;
-    let (result, statuses, revisions) = {
+    let Some(strangers) = may_plan(stores, world, lead, planned).await? else { return Ok(()) };
+    let (mut result, statuses, revisions) = {
         let world = world.read();
         let now = Instant::now();
-        let nodes = world.node_inputs(now);
+        let mut nodes = world.node_inputs(now);
+        nodes.retain(|name, _| !strangers.contains(name));
         let (Some(apps), Some(known)) = (&world.apps, &world.app_statuses) else { return Ok(()) };
         if nodes.keys().any(|n| planned.unsure.contains(n) || !planned.assignments.contains_key(n) && world.assignments.is_none()) {
             return Ok(());
         }
-        let floors = epoch_floors(world.actives.as_ref(), known);
+        let mut floors = epoch_floors(world.actives.as_ref(), known);
+        for (slot, epoch) in &planned.epochs {
+            let floor = floors.entry(slot.clone()).or_insert(0);
+            *floor = (*epoch).max(*floor);
+        }
         let input = Input {
             incarnation: &lead.incarnation,
             term: lead.term,
@@ -141,9 +164,112 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
         let revisions: BTreeMap<String, u64> = apps.iter().map(|(name, app)| (name.clone(), app.metadata.resource_version)).collect();
         (result, statuses, revisions)
     };
+    let recovers = signed(&world.read(), &lead.incarnation);
+    carry_signature(&mut result, lead, planned, &recovers);
+    planned.epochs.clone_from(&result.epochs);
     write_assignments(&stores.assignments, lead, planned, &result).await?;
+    remove_nodes(stores, world, lead, planned).await?;
     remove_gone(stores, &result, &revisions).await?;
     write_statuses(stores, world, statuses).await
+}
+
+/// Whether the record is still this leadership's. An idle leader writes nothing, so it would never be told that the bucket was lost; and
+/// agents that hold assignments of a later term refuse whatever it writes.
+async fn still_leads(stores: &Stores, world: &SharedWorld, lead: &Lead) -> Result<(), PassError> {
+    let (cached, later) = {
+        let world = world.read();
+        let later = |order: &Order| order.incarnation == lead.incarnation && order.term > lead.term;
+        let later = world.heartbeats.values().filter_map(|(_, h)| h.assignment.as_ref()).any(later);
+        (world.record.as_ref().map(|record| record.revision), later)
+    };
+    if later {
+        return Err(PassError::Deposed);
+    }
+    if cached == Some(lead.revision) {
+        return Ok(());
+    }
+    let present = stores.records.get(LEADER_KEY).await.map_err(PassError::Store)?;
+    if present.is_some_and(|record| record.revision == lead.revision) { Ok(()) } else { Err(PassError::Deposed) }
+}
+
+/// Asks whether the store is the one that the nodes know (rule C3). The nodes to plan without; `None` where nothing may be planned.
+async fn may_plan(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut Planned) -> Result<Option<BTreeSet<String>>, PassError> {
+    let gate = assess(&world.read(), &lead.incarnation, &planned.assignments, Instant::now());
+    let holds = match gate {
+        Gate::Open { strangers } => {
+            if !planned.holds.is_empty() {
+                info!(term = lead.term, "planning goes on");
+                planned.holds.clear();
+            }
+            return Ok(Some(strangers));
+        }
+        Gate::Settling => return Ok(None),
+        Gate::Begin => {
+            let mark = StoreMark { incarnation: lead.incarnation.clone() };
+            match stores.marks.create(MARK_KEY, &mark).await {
+                Ok(_) => info!(incarnation = lead.incarnation, "a new store begins"),
+                Err(KvError::Conflict { .. }) => {}
+                Err(error) => return Err(PassError::Store(error)),
+            }
+            // The watch brings the mark, and with it the next pass.
+            return Ok(None);
+        }
+        Gate::Held(holds) => holds,
+    };
+    if planned.holds != holds {
+        for hold in &holds {
+            let fix = if hold.needs_signature() { "; nothing is planned until `clusterctl recover` signs it" } else { "" };
+            error!(term = lead.term, incarnation = lead.incarnation, "{hold}{fix}");
+        }
+        planned.holds = holds;
+    }
+    Ok(None)
+}
+
+/// Puts what an operator signed into the assignments. A changed one is a newer one.
+fn carry_signature(result: &mut Plan, lead: &Lead, planned: &Planned, recovers: &[String]) {
+    for (node, assignment) in &mut result.assignments {
+        assignment.recovers = recovers.to_vec();
+        let written = planned.assignments.get(node).filter(|w| w.order == assignment.order && w.recovers != assignment.recovers);
+        if let Some(written) = written {
+            assignment.order.term = lead.term;
+            assignment.order.generation = written.order.generation + 1;
+        }
+    }
+}
+
+/// Forgets the nodes whose removal was asked for. The order is deleted last, so that a pass that is interrupted is taken up again.
+async fn remove_nodes(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut Planned) -> Result<(), PassError> {
+    let removals = world.read().removals.clone();
+    for (node, removal) in removals {
+        // First the registration: an agent that is told that its assignment is gone looks whether it is still registered.
+        forget(&stores.nodes, &node).await?;
+        let key = format!("node.{node}");
+        if stores.assignments.get(&key).await.map_err(PassError::Store)?.is_some() {
+            match stores.assignments.delete_as_leader(&key, lead.revision).await {
+                Ok(()) => {}
+                Err(KvError::Conflict { .. }) => return Err(PassError::Deposed),
+                Err(error) => return Err(PassError::Store(error)),
+            }
+        }
+        planned.assignments.remove(&node);
+        planned.unsure.remove(&node);
+        forget(&stores.node_statuses, &key).await?;
+        world.change(|w| {
+            // Known before the watches say so: the three of them may say it in any order.
+            w.nodes.as_mut().map(|nodes| nodes.remove(&node));
+            w.statuses.as_mut().map(|statuses| statuses.remove(&node));
+            w.assignments.as_mut().map(|assignments| assignments.remove(&node));
+            true
+        });
+        if stores.nodes.get(&node).await.map_err(PassError::Store)?.is_some() {
+            // Its agent wrote in between; the next pass goes on.
+            continue;
+        }
+        forget(&stores.removals, &format!("{REMOVAL_PREFIX}{node}")).await?;
+        info!(node, force = removal.force, "forgotten");
+    }
+    Ok(())
 }
 
 /// Reads the assignments of nodes that this leadership is not sure about, from the stream's leader.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
-use cluster_bus::{Bucket, Bus, ConnectError, Names};
+use cluster_bus::{Bus, ConnectError, Names};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
-use crate::api::Api;
+use crate::api::{Api, Stores};
 use crate::config::{Checked, ConfigError};
 use crate::world::SharedWorld;
 use crate::{api, config, feed, leadership, reconcile};
@@ -64,7 +64,7 @@ pub async fn run(config: &Path) -> Result<(), RunError> {
 
     let shared = Arc::new(Api {
         world: world.clone(),
-        apps: tokio::sync::OnceCell::new(),
+        stores: tokio::sync::OnceCell::new(),
         cluster: config.cluster.clone(),
         name: config.name.clone(),
         token,
@@ -76,8 +76,9 @@ pub async fn run(config: &Path) -> Result<(), RunError> {
             bus.create_buckets().await;
             let feeds = feed::start(&bus, &world);
             let leadership = leadership::start(bus.clone(), world.clone(), name, instance);
-            shared.apps.get_or_init(|| bus.open(Bucket::Apps)).await;
-            reconcile::run(bus, world, leadership).await;
+            shared.stores.get_or_init(|| Stores::open(&bus)).await;
+            tokio::spawn(feed::keep_buckets(bus.clone()));
+            Box::pin(reconcile::run(bus, world, leadership)).await;
             drop(feeds);
         })
     };

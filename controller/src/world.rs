@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use cluster_bus::{Beat, Revised};
+use cluster_bus::{Beat, LeaderRecord, RecoveryRecord, Removal, Revised, StoreMark};
 use cluster_planner::{Liveness, NodeInput};
 use cluster_schemas::api::{NodeState, NodeView};
 use cluster_schemas::{App, AppStatus, Assignment, Heartbeat, Node, NodeStatus};
@@ -35,6 +35,18 @@ pub struct World {
     pub actives: Option<BTreeMap<String, ActiveRecord>>,
     /// Assignments by node, as the watch delivers them. The leader does not plan on these but on what it wrote itself.
     pub assignments: Option<BTreeMap<String, Assignment>>,
+    /// The mark in the bucket of Apps; taken over together with a listing of the Apps, so that the two are never of different buckets.
+    pub mark: Option<StoreMark>,
+    /// The leader record, as the watch delivers it.
+    pub record: Option<Revised<LeaderRecord>>,
+    /// What an operator signed.
+    pub recovery: Option<RecoveryRecord>,
+    /// Whether the two above were listed.
+    pub records_listed: bool,
+    /// Nodes that are to be forgotten.
+    pub removals: BTreeMap<String, Removal>,
+    /// Whether the removals were listed.
+    pub removals_listed: bool,
     /// The last heartbeat of each node and when it came.
     pub heartbeats: BTreeMap<String, (Instant, Heartbeat)>,
     /// The last beat of a leader and when it came.
@@ -47,7 +59,14 @@ impl World {
     /// Whether every cache was listed: nothing is planned or pruned before (rule C4).
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.apps.is_some() && self.nodes.is_some() && self.statuses.is_some() && self.app_statuses.is_some() && self.actives.is_some()
+        self.apps.is_some()
+            && self.nodes.is_some()
+            && self.statuses.is_some()
+            && self.app_statuses.is_some()
+            && self.actives.is_some()
+            && self.assignments.is_some()
+            && self.records_listed
+            && self.removals_listed
     }
 
     /// How long `node` has been silent at `now`.
@@ -57,12 +76,13 @@ impl World {
         now.saturating_duration_since(heard)
     }
 
-    /// The nodes as the planner wants them at `now`.
+    /// The nodes as the planner wants them at `now`, without those that are to be forgotten.
     #[must_use]
     pub fn node_inputs(&self, now: Instant) -> BTreeMap<String, NodeInput> {
         let (Some(nodes), Some(statuses)) = (&self.nodes, &self.statuses) else { return BTreeMap::new() };
         nodes
             .iter()
+            .filter(|(name, _)| !self.removals.contains_key(*name))
             .map(|(name, node)| {
                 let mut node = node.clone();
                 // The heartbeat is the freshest word on the boot; the registration may still be on its way.
@@ -125,6 +145,12 @@ impl SharedWorld {
             app_statuses: None,
             actives: None,
             assignments: None,
+            mark: None,
+            record: None,
+            recovery: None,
+            records_listed: false,
+            removals: BTreeMap::new(),
+            removals_listed: false,
             heartbeats: BTreeMap::new(),
             leader: None,
             listening_since: now,
@@ -152,5 +178,12 @@ impl SharedWorld {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+
+    /// The world alone, for tests of what judges it.
+    #[cfg(test)]
+    pub(crate) fn into_inner(self) -> World {
+        let world = Arc::try_unwrap(self.world).unwrap_or_else(|_| unreachable!("a test has one handle"));
+        world.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

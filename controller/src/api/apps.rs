@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use tracing::info;
 
 use super::{Api, ApiError};
+use crate::recovery;
 use crate::world::World;
 
 /// Attempts of a write that stands on no revision of the user's, when other writes come between.
@@ -94,8 +96,8 @@ async fn write(api: &Api, present: Option<Revised<App>>, mut wanted: App) -> Res
         if expected != 0 {
             return Err(stale("no revision, it does not exist"));
         }
-        wanted.metadata.uid = uuid::Uuid::new_v4().to_string();
-        wanted.metadata.generation = 1;
+        let runs = recovery::identity_that_runs(&api.world.read(), &name, Instant::now());
+        (wanted.metadata.uid, wanted.metadata.generation) = runs.unwrap_or_else(|| (uuid::Uuid::new_v4().to_string(), 1));
         wanted.metadata.resource_version = 0;
         wanted.metadata.creation_timestamp = Some(format!("{:.0}", jiff::Timestamp::now()));
         wanted.metadata.deletion_timestamp = None;

@@ -4,6 +4,7 @@ mod apps;
 mod auth;
 mod nodes;
 mod problem;
+mod recovery;
 mod rings;
 
 use std::future::Future;
@@ -13,7 +14,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
-use cluster_bus::Kv;
+use cluster_bus::{Bucket, Bus, Kv, RecoveryRecord, Removal, StoreMark};
 use cluster_schemas::App;
 use cluster_schemas::api::VersionInfo;
 use tokio::net::TcpListener;
@@ -25,13 +26,38 @@ pub use problem::ApiError;
 /// Largest request body, in bytes: the largest manifest.
 const BODY_MAX: usize = 1024 * 1024;
 
+/// What the handlers write.
+#[derive(Debug)]
+pub struct Stores {
+    /// The desired Apps.
+    pub apps: Kv<App>,
+    /// The mark of their bucket.
+    pub marks: Kv<StoreMark>,
+    /// What an operator signed.
+    pub recoveries: Kv<RecoveryRecord>,
+    /// Nodes that are to be forgotten.
+    pub removals: Kv<Removal>,
+}
+
+impl Stores {
+    /// Opens the buckets, waiting until they exist.
+    pub async fn open(bus: &Bus) -> Self {
+        Self {
+            apps: bus.open(Bucket::Apps).await,
+            marks: bus.open(Bucket::Apps).await,
+            recoveries: bus.open(Bucket::Assignments).await,
+            removals: bus.open(Bucket::Nodes).await,
+        }
+    }
+}
+
 /// What the handlers share.
 #[derive(Debug)]
 pub struct Api {
     /// Caches.
     pub world: SharedWorld,
-    /// The desired Apps; none until the bucket could be opened.
-    pub apps: tokio::sync::OnceCell<Kv<App>>,
+    /// The buckets; none until they could be opened.
+    pub stores: tokio::sync::OnceCell<Stores>,
     /// Name of the cluster.
     pub cluster: String,
     /// Name of this controller.
@@ -41,9 +67,14 @@ pub struct Api {
 }
 
 impl Api {
+    /// The buckets.
+    pub(crate) fn stores(&self) -> Result<&Stores, ApiError> {
+        self.stores.get().ok_or_else(|| ApiError::unavailable("the store is not reached yet"))
+    }
+
     /// The bucket of Apps.
     pub(crate) fn store(&self) -> Result<&Kv<App>, ApiError> {
-        self.apps.get().ok_or_else(|| ApiError::unavailable("the store is not reached yet"))
+        self.stores().map(|stores| &stores.apps)
     }
 }
 
@@ -53,11 +84,12 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/apps", get(apps::list))
         .route("/v1/apps/{name}", get(apps::one).put(apps::put).delete(apps::delete))
         .route("/v1/nodes", get(nodes::list))
-        .route("/v1/nodes/{name}", get(nodes::one))
+        .route("/v1/nodes/{name}", get(nodes::one).delete(nodes::delete))
         .route("/v1/assignments", get(nodes::assignments))
         .route("/v1/assignments/{node}", get(nodes::assignment))
         .route("/v1/rings/{app}", get(rings::table))
         .route("/v1/rings/{app}/locate", get(rings::locate))
+        .route("/v1/recovery", get(recovery::show).post(recovery::sign))
         .route("/v1/version", get(version))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_token));
     Router::new()
@@ -80,7 +112,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: impl Future<Outpu
 
 /// Ready to answer: the caches are complete. A controller that does not lead is as ready as one that does.
 async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, &'static str) {
-    if api.world.read().is_complete() && api.apps.initialized() {
+    if api.world.read().is_complete() && api.stores.initialized() {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the caches are not complete yet\n")
