@@ -14,18 +14,23 @@ fn main() -> ExitCode {
     let mut seed = args.next().unwrap_or(1);
     let partitions = u16::try_from(args.next().unwrap_or(2_000)).unwrap_or(4096).min(4096);
     let rounds = usize::try_from(args.next().unwrap_or(4)).unwrap_or(4);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let (start, mut stats) = (Instant::now(), Stats::default());
     while stats.contested < contested {
-        let outcome = simulate(&Plan::drawn(seed, partitions, rounds));
-        stats.add(&outcome.stats);
-        if let Some(broken) = outcome.broken {
-            println!("seed {seed}: BROKEN: {broken}; trace {:016x}\n{stats}", outcome.trace);
-            return ExitCode::FAILURE;
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let run = |seed| scope.spawn(move || simulate(&Plan::drawn(seed, partitions, rounds)));
+            let runs: Vec<_> = (seed..seed + threads).map(run).collect();
+            runs.into_iter().filter_map(|run| run.join().ok()).collect()
+        });
+        for outcome in outcomes {
+            stats.add(&outcome.stats);
+            if let Some(broken) = outcome.broken {
+                println!("seed {}: BROKEN: {broken}; trace {:016x}\n{stats}", outcome.seed, outcome.trace);
+                return ExitCode::FAILURE;
+            }
         }
-        if seed % 10 == 0 {
-            println!("seed {seed}: {} contested after {} s", stats.contested, start.elapsed().as_secs());
-        }
-        seed += 1;
+        seed += threads;
+        println!("seed {}: {} contested after {} s", seed - 1, stats.contested, start.elapsed().as_secs());
     }
     let seconds = start.elapsed().as_secs_f64();
     println!("{stats}\nnothing broken; last seed {}; {:.0} s, {:.0} events/s", seed - 1, seconds, stats.events as f64 / seconds);

@@ -31,7 +31,7 @@ mod votes;
 pub use candidate::Candidacy;
 pub use sends::{Purpose, SENDS_MAX, Sends, Sent};
 pub use sets::KnownSets;
-pub use slot::{Attempt, Holding, Phase, Releasing, STOOD_BACK, SlotHolder};
+pub use slot::{Attempt, CLASHES_MAX, Holding, Phase, Releasing, STOOD_BACK, SlotHolder};
 pub use votes::{Vote, Votes};
 
 use crate::message::{Answer, Free, Handover, Message, Verdict, Watch, Why};
@@ -46,6 +46,9 @@ use std::collections::BTreeMap;
 
 /// How often a candidate repeats its [`Watch`]. A lost hint costs at most this.
 pub const WATCH_EVERY: Span = Span::from_millis(1_000);
+
+/// How long a changed list of candidacies waits for further changes before it is sent.
+pub const WATCH_DELAY: Span = Span::from_millis(2);
 
 /// What a holder must know about itself.
 #[derive(Clone, Debug)]
@@ -243,9 +246,12 @@ impl<R: Rules> Holder<R> {
             Event::Message(Message::Free(free)) => self.freed(now, jitter, &free, actions),
             Event::Message(Message::Handover(handover)) => self.handed(now, jitter, &handover, actions),
             Event::Message(_) => {}
-            Event::Tick => self.tick(now, jitter, actions),
+            Event::Tick => {
+                self.tick(now, jitter, actions);
+                self.send_watch(now, actions);
+            }
             Event::Candidate { slot, t, candidacy } => {
-                self.watch_at = Some(now);
+                self.watch_soon(now);
                 self.create(&slot, t);
                 self.step(now, jitter, &slot, actions, |state, env| {
                     state.next_t = t;
@@ -263,7 +269,7 @@ impl<R: Rules> Holder<R> {
             }
             Event::Stopped { slot, epoch } => {
                 self.step(now, jitter, &slot, actions, |state, env| state.stopped(env, &slot, epoch));
-                self.watch_at = Some(now);
+                self.watch_soon(now);
             }
             Event::Fenced { slot, epoch } => self.step(now, jitter, &slot, actions, |state, env| state.fenced(env, &slot, epoch)),
             Event::Adopt { slot, t, epoch, deadline } => {
@@ -279,7 +285,6 @@ impl<R: Rules> Holder<R> {
             Event::RenewNow => self.renew(now, None, None, None),
             Event::RenewLong => self.renew(now, None, None, Some(self.config.max_t)),
         }
-        self.send_watch(now, actions);
         self.flush(now, actions);
     }
 
@@ -439,7 +444,9 @@ impl<R: Rules> Holder<R> {
     /// B5.2: another set counts from now on; renew at once.
     fn new_set(&mut self, now: Time) {
         self.renew(now, None, None, None);
-        self.watch_at = self.watch_at.map(|_| now);
+        if self.watch_at.is_some() {
+            self.watch_soon(now);
+        }
     }
 
     fn answered(&mut self, now: Time, jitter: Span, answer: &Answer, actions: &mut Vec<Action>) {
@@ -524,6 +531,12 @@ impl<R: Rules> Holder<R> {
     /// together are asked for in one epoch.
     fn begin_due(&mut self, now: Time, jitter: Span, actions: &mut Vec<Action>) {
         self.tick(now, jitter, actions);
+    }
+
+    /// The list of watched slots has changed. Changes come in thousands at a time, so the list goes out once for all of them.
+    fn watch_soon(&mut self, now: Time) {
+        let soon = now + WATCH_DELAY;
+        self.watch_at = Some(self.watch_at.map_or(soon, |at| at.min(soon)));
     }
 
     fn send_watch(&mut self, now: Time, actions: &mut Vec<Action>) {

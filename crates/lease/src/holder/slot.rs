@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// P7: a slot that all ready candidates left alone for so many staggers is open to one that is not ready.
 pub const STOOD_BACK: u64 = 5;
 
+/// P7: the jitter doubles with each clash in a row, so often at most: up to 5 ms times 32.
+pub const CLASHES_MAX: u32 = 5;
+
 /// Where one slot stands on this node.
 #[derive(Clone, Debug)]
 pub enum Phase {
@@ -111,6 +114,8 @@ pub struct SlotHolder {
     pub(crate) releasing: Option<Releasing>,
     /// Voters that said "free" since the last attempt.
     free: BTreeSet<VoterId>,
+    /// Attempts that met another's, in a row.
+    clashes: u32,
     /// P7: when to ask.
     pub(crate) start: Option<Time>,
     /// The earliest entry in the holder's queue of wakes.
@@ -144,6 +149,7 @@ impl SlotHolder {
             phase: Phase::Idle,
             releasing: None,
             free: BTreeSet::new(),
+            clashes: 0,
             start: None,
             queued: None,
         }
@@ -286,6 +292,7 @@ impl SlotHolder {
 
     fn hold<R: Rules>(&mut self, env: &mut Env<'_, R>, slot: &Slot, epoch: Epoch, votes: Votes, deadline: Time) {
         self.phase = Phase::Holding(Holding { epoch, votes, deadline, longest: self.t, stopping: None });
+        self.clashes = 0;
         env.renewals.entry(self.t).or_insert(env.now + self.t.part(env.config.renewals_per_t));
         let tenure = Tenure { epoch, node: env.config.node.clone(), instance: env.config.instance };
         env.actions.push(Action::Arm { slot: slot.clone(), tenure, deadline });
@@ -341,6 +348,7 @@ impl SlotHolder {
         let Phase::Attempt(attempt) = &mut self.phase else { return };
         let attempt = Attempt { why: attempt.why.take(), ..attempt.clone() };
         self.phase = Phase::Idle;
+        self.clashes = if attempt.held { self.clashes.saturating_add(1) } else { 0 };
         env.actions.push(Action::Failed { slot: slot.clone(), why: attempt.why });
         self.begin_release(env, slot, attempt.epoch, None, self.t);
         let Some(candidacy) = &self.candidacy else { return };
@@ -472,7 +480,12 @@ impl SlotHolder {
         // A majority should be free, else most would refuse; but a voter may be down, so do not wait for it for long.
         let majority = env.sets.current().agreed(|id| self.free.contains(&id));
         let patience = if majority { Span::ZERO } else { env.config.stagger };
-        let start = Time((env.now + delay + patience).0);
+        // Stale assignments may make two nodes believe that they are first. After each clash they draw from a wider range.
+        let apart = match self.clashes {
+            0 => Span::ZERO,
+            clashes => env.jitter.times(1 << clashes.min(CLASHES_MAX)),
+        };
+        let start = env.now + delay + patience + apart;
         self.start = Some(self.start.map_or(start, |planned| planned.min(start)));
     }
 
