@@ -25,8 +25,11 @@ pub fn judge(node: &str, held: Option<&Assignment>, incoming: &Assignment) -> Ve
     if incoming.node != node {
         return Verdict::OtherNode;
     }
-    let Some(held) = held else { return Verdict::Take };
+    // What is left of an earlier name (`--accept-rename`) is of no store.
+    let Some(held) = held.filter(|held| !held.order.incarnation.is_empty()) else { return Verdict::Take };
     match incoming.order.newer_than(&held.order) {
+        // An operator signed that this store may follow the one of the assignment held.
+        None if incoming.recovers.contains(&held.order.incarnation) => Verdict::Take,
         None => Verdict::OtherIncarnation,
         Some(true) => Verdict::Take,
         Some(false) if incoming == held => Verdict::Same,
@@ -60,6 +63,24 @@ mod tests {
         assert_eq!(judge(&assignment("a", 2, 4, "b")), Verdict::Older);
         assert_eq!(judge(&assignment("a", 1, 9, "b")), Verdict::Older);
         assert_eq!(judge(&assignment("b", 9, 9, "b")), Verdict::OtherIncarnation);
+    }
+
+    #[test]
+    fn another_store_is_followed_only_where_an_operator_signed_it() {
+        let held = assignment("a", 9, 9, "b");
+        let incoming =
+            |recovers: &[&str]| Assignment { recovers: recovers.iter().map(|r| (*r).to_owned()).collect(), ..assignment("c", 1, 1, "b") };
+        assert_eq!(judge("n1", Some(&held), &incoming(&[])), Verdict::OtherIncarnation);
+        assert_eq!(judge("n1", Some(&held), &incoming(&["b"])), Verdict::OtherIncarnation);
+        assert_eq!(judge("n1", Some(&held), &incoming(&["a", "b"])), Verdict::Take);
+        // Within a store the signature gives nothing away.
+        let old = Assignment { recovers: vec!["a".to_owned()], ..assignment("a", 1, 1, "b") };
+        assert_eq!(judge("n1", Some(&held), &old), Verdict::Older);
+    }
+
+    #[test]
+    fn after_a_rename_any_store_is_taken() {
+        assert_eq!(judge("n1", Some(&assignment("", 0, 0, "b")), &assignment("a", 1, 1, "b")), Verdict::Take);
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub struct Manager<U, V> {
     workers: BTreeMap<String, Handle>,
     hearing: Hearing,
     quorum: Quorum,
+    /// Somebody removed this node from the cluster: it is no member, so no majority is its own.
+    removed: bool,
     problems: BTreeMap<&'static str, String>,
     /// Since when the leader's beat knows a newer assignment than ours.
     behind_since: Option<Duration>,
@@ -117,6 +119,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
             workers: BTreeMap::new(),
             hearing,
             quorum: Quorum::Unknown,
+            removed: false,
             problems: BTreeMap::new(),
             behind_since: None,
             highest_term: 0,
@@ -179,9 +182,14 @@ impl<U: Units, V: Vips> Manager<U, V> {
         false
     }
 
+    /// This node was removed from the cluster, or not: exclusive things are given up then, pools go on.
+    pub const fn set_removed(&mut self, removed: bool) {
+        self.removed = removed;
+    }
+
     /// Looks at the clock: a majority may have become too old.
     pub fn tick(&mut self) {
-        let quorum = self.hearing.quorum(clock::since_boot());
+        let quorum = if self.removed { Quorum::No } else { self.hearing.quorum(clock::since_boot()) };
         if quorum == self.quorum {
             return;
         }

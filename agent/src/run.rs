@@ -24,12 +24,12 @@ use cluster_schemas::assignment::Order;
 use cluster_schemas::{Assignment, Heartbeat, Node, NodeStatus};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
 use crate::config::{Config, ConfigError};
 use crate::drivers::{Units, Vips};
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Owner};
 use crate::manager::{Identity, Input, Manager, Outputs};
 use crate::{config, identity, store};
 
@@ -49,6 +49,11 @@ pub struct Args {
     /// Configuration file.
     #[arg(long, default_value = "/etc/clusterctl/agent.yaml")]
     pub config: PathBuf,
+
+    /// Let this machine be the node that the configuration names, whatever it was before, and end. The agent that is started next stops
+    /// all that runs here by the old name.
+    #[arg(long)]
+    pub accept_rename: bool,
 }
 
 /// Why the agent ended.
@@ -99,14 +104,33 @@ pub fn prepare(path: &Path) -> Result<(Config, Flock<OwnedFd>), RunError> {
         source,
     })?;
     let lock = config.runtime_dir.join("agent.lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock)
-        .map_err(|source| RunError::File { action: "open", path: lock.clone(), source })?;
+    let file = File::options().create(true).truncate(false).write(true).open(&lock).map_err(|source| RunError::File {
+        action: "open",
+        path: lock.clone(),
+        source,
+    })?;
     let guard = Flock::lock(OwnedFd::from(file), FlockArg::LockExclusiveNonblock).map_err(|_| RunError::Second { lock })?;
     Ok((config, guard))
+}
+
+fn owner(config: &Config) -> Owner {
+    let cluster_id = config.cluster_id.map(|id| id.to_string()).unwrap_or_default();
+    Owner { cluster: config.cluster.clone(), cluster_id, node: config.node.clone() }
+}
+
+/// Gives the journal to the node that the configuration names. The caller holds the lock of [`prepare`]: no agent runs.
+///
+/// # Errors
+/// What is wrong with the journal.
+pub fn accept_rename(config: &Config) -> Result<(), RunError> {
+    let journal = Journal::open(&config.state_dir.join("journal.db")).map_err(RunError::Journal)?;
+    match journal.rename(&owner(config)).map_err(RunError::Journal)? {
+        Some(before) => {
+            warn!("this machine was the node {before} and is {} now; start the agent, and it stops what ran here", owner(config))
+        }
+        None => info!("this machine is {}; there is nothing to accept", owner(config)),
+    }
+    Ok(())
 }
 
 /// Runs with these drivers until SIGTERM or SIGINT.
@@ -118,6 +142,7 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     let boot_id =
         identity::boot_id().map_err(|source| RunError::File { action: "read", path: "/proc/sys/kernel/random/boot_id".into(), source })?;
     let journal = Journal::open(&config.state_dir.join("journal.db")).map_err(RunError::Journal)?;
+    journal.claim(&owner(&config)).map_err(RunError::Journal)?;
     let names = Names::new(&config.cluster);
     let bus = Bus::connect(&config.nats, names, &format!("agent {}", config.node)).await.map_err(RunError::Nats)?;
     let instance = uuid::Uuid::new_v4().to_string();
@@ -125,7 +150,8 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     let id = Identity { node: config.node.clone(), boot_id: boot_id.clone(), instance: instance.clone(), address };
     info!(node = config.node, cluster = config.cluster, boot_id, instance, "started");
 
-    let outputs = Outputs { status: watch::Sender::new(NodeStatus::default()), actives: watch::Sender::new(std::collections::BTreeMap::new()) };
+    let outputs =
+        Outputs { status: watch::Sender::new(NodeStatus::default()), actives: watch::Sender::new(std::collections::BTreeMap::new()) };
     let revision = Arc::new(AtomicU64::new(0));
     let node = Node {
         name: config.node.clone(),
@@ -135,14 +161,16 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         registered_at: None,
     };
-    tokio::spawn(store::store_status(bus.clone(), outputs.status.subscribe(), Arc::clone(&revision)));
-    tokio::spawn(store::record_actives(bus.clone(), outputs.actives.subscribe()));
-    tokio::spawn(store::register(bus.clone(), Arc::clone(&vips), node));
+    let (member, membership) = watch::channel(store::Membership::default());
+    let look = Arc::new(Notify::new());
+    tokio::spawn(store::store_status(bus.clone(), outputs.status.subscribe(), Arc::clone(&revision), membership.clone()));
+    tokio::spawn(store::record_actives(bus.clone(), outputs.actives.subscribe(), membership.clone()));
+    tokio::spawn(store::register(bus.clone(), Arc::clone(&vips), node, member, Arc::clone(&look)));
     let (inputs, mut incoming) = mpsc::channel(INPUTS_WAITING);
     let (relist, relists) = mpsc::channel(1);
     tokio::spawn(hear_heartbeats(bus.clone(), inputs.clone()));
     tokio::spawn(hear_beats(bus.clone(), inputs.clone()));
-    tokio::spawn(watch_assignment(bus.clone(), config.node.clone(), inputs, relists));
+    tokio::spawn(watch_assignment(bus.clone(), config.node.clone(), inputs, relists, look));
     let pulse = watch::Sender::new(Pulse::default());
     tokio::spawn(beat(bus, id.clone(), pulse.subscribe(), outputs.status.subscribe(), revision));
 
@@ -163,7 +191,10 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
                 None => break,
             },
             report = manager.next_report() => if let Some(report) = report { manager.reported(report) },
-            _ = ticks.tick() => manager.tick(),
+            _ = ticks.tick() => {
+                manager.set_removed(membership.borrow().removed);
+                manager.tick();
+            }
             _ = terminate.recv() => break,
             _ = tokio::signal::ctrl_c() => break,
         }
@@ -235,15 +266,21 @@ async fn hear_beats(bus: Bus, inputs: mpsc::Sender<Input>) {
     }
 }
 
-async fn watch_assignment(bus: Bus, node: String, inputs: mpsc::Sender<Input>, mut relists: mpsc::Receiver<()>) {
+async fn watch_assignment(bus: Bus, node: String, inputs: mpsc::Sender<Input>, mut relists: mpsc::Receiver<()>, look: Arc<Notify>) {
     let kv = bus.open::<Assignment>(Bucket::Assignments).await;
     let key = format!("node.{node}");
     let mut watch: Watch<Assignment> = kv.watch(&key);
     loop {
         tokio::select! {
             change = watch.next() => match change {
-                Some(change) => if inputs.send(Input::Assignment(change)).await.is_err() {
-                    return;
+                Some(change) => {
+                    if matches!(change, Change::Deleted { .. }) {
+                        // As when this node is removed: its registration tells.
+                        look.notify_one();
+                    }
+                    if inputs.send(Input::Assignment(change)).await.is_err() {
+                        return;
+                    }
                 },
                 None => {
                     warn!("the watch of the assignment ended, beginning anew");

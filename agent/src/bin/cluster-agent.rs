@@ -5,7 +5,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use cluster_agent::drivers::netlink::Netlink;
 use cluster_agent::drivers::systemd::Systemd;
-use cluster_agent::run::{Args, RunError, prepare, run};
+use cluster_agent::journal::JournalError;
+use cluster_agent::run::{Args, RunError, accept_rename, prepare, run};
+
+/// Exit code for what no restart heals: this machine was another node. The unit does not restart it then (EX_CONFIG of sysexits.h).
+const NOT_THIS_NODE: u8 = 78;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -15,13 +19,19 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             cluster_telemetry::fatal(&error);
-            ExitCode::FAILURE
+            match error {
+                RunError::Journal(JournalError::OtherOwner { .. }) => ExitCode::from(NOT_THIS_NODE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
 
 async fn serve(args: &Args) -> Result<(), RunError> {
     let (config, lock) = prepare(&args.config)?;
+    if args.accept_rename {
+        return accept_rename(&config);
+    }
     let result = run(config, Systemd::new(), Netlink::new()).await;
     // Held until here: a second agent would fight over the same units.
     drop(lock);
