@@ -106,17 +106,17 @@ fn a_hand_over_is_release_confirmation_activation() {
 
 #[test]
 fn a_release_is_not_confirmed_by_a_status_of_before() {
-    let mut cluster = database();
-    // A worker that is behind: it says that it holds nothing, but acts on an older assignment.
+    let mut cluster = Cluster::of(3, [mk_app("db", Mode::Singleton)]);
+    cluster.settle().assert_ready();
+    // A worker that is behind: it says that it holds nothing, but acts on an older assignment and may yet start.
     let seen = cluster.observed("n1", "db");
     (seen.holds, seen.healthy) = (false, false);
-    seen.vip = None;
     cluster.app("db").spec.placement.nodes = vec!["n2".to_owned()];
     cluster.step().step();
     assert_eq!(cluster.roles("db"), "n1:Absent* n2:Standby n3:Absent");
     // The agent took the assignment, its worker did not yet.
     cluster.nodes.get_mut("n1").unwrap().status.as_mut().unwrap().assignment = Some(cluster.assignments["n1"].order.clone());
-    cluster.step();
+    cluster.step().step();
     assert_eq!(cluster.roles("db"), "n1:Absent* n2:Standby n3:Absent");
     cluster.obey("n1").step();
     assert_eq!(cluster.nodes_of("db", Role::Active), ["n2"]);
