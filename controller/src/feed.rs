@@ -28,7 +28,7 @@ pub fn start(bus: &Bus, world: &SharedWorld) -> JoinSet<()> {
     feed(&mut tasks, bus, world, Bucket::Status, "node.*", |w| &mut w.statuses, |_, entry: Revised<NodeStatus>| entry);
     feed(&mut tasks, bus, world, Bucket::Status, "app.*", |w| &mut w.app_statuses, |_, entry: Revised<AppStatus>| entry);
     feed(&mut tasks, bus, world, Bucket::Status, "active.*", |w| &mut w.actives, |_, entry: Revised<ActiveRecord>| entry.value);
-    feed(&mut tasks, bus, world, Bucket::Assignments, "node.*", |w| &mut w.assignments, |_, entry: Revised<Assignment>| entry.value);
+    feed(&mut tasks, bus, world, Bucket::Assignments, "node.*", |w| &mut w.assignments, |_, entry: Revised<Assignment>| entry);
     tasks.spawn(hear_heartbeats(bus.clone(), world.clone()));
     tasks.spawn(hear_beats(bus.clone(), world.clone()));
     tasks

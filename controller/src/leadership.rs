@@ -174,7 +174,7 @@ impl Owner {
                 }
                 refused = self.deposed.recv() => match refused {
                     Some(of) if of == term => {
-                        warn!(term, "the store refused a write, so another controller leads; following");
+                        warn!(term, "another controller leads, by the store or by what agents go by; following");
                         break;
                     }
                     Some(_) => {}
@@ -196,8 +196,8 @@ impl Owner {
             .assignments
             .iter()
             .flatten()
-            .filter(|(_, a)| a.order.incarnation == lead.incarnation)
-            .map(|(node, a)| (node.clone(), (a.order.term, a.order.generation)))
+            .filter(|(_, a)| a.value.order.incarnation == lead.incarnation)
+            .map(|(node, a)| (node.clone(), (a.value.order.term, a.value.order.generation)))
             .collect();
         let beat = Beat {
             incarnation: lead.incarnation.clone(),

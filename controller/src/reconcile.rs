@@ -44,12 +44,37 @@ enum PassError {
 #[derive(Debug, Default)]
 struct Planned {
     assignments: BTreeMap<String, Assignment>,
+    /// The revisions they were stored with.
+    revisions: BTreeMap<String, u64>,
     /// Nodes whose stored assignment is not known for sure: not read yet, or a write went unanswered.
     unsure: BTreeSet<String>,
     /// Highest epochs of plans of this leadership: a node that is forgotten takes its entries with it.
     epochs: BTreeMap<String, u64>,
     /// Why nothing is planned, as last said in the log.
     holds: BTreeSet<Hold>,
+}
+
+impl Planned {
+    fn stored(&mut self, assignment: Assignment, revision: u64) {
+        self.revisions.insert(assignment.node.clone(), revision);
+        self.assignments.insert(assignment.node.clone(), assignment);
+    }
+
+    /// Nodes whose stored assignment may be another than the one written last: the watch delivered a later revision, or knows none.
+    fn suspects(&self, cached: &BTreeMap<String, Revised<Assignment>>) -> Vec<String> {
+        let other = |(node, revision): &(&String, &u64)| {
+            !self.unsure.contains(*node) && cached.get(*node).is_none_or(|found| found.revision > **revision)
+        };
+        self.revisions.iter().filter(other).map(|(node, _)| node.clone()).collect()
+    }
+
+    /// The same content for `node` again, newer than what is stored and than what was written.
+    fn newer(&self, node: &str, found: Option<&Assignment>, lead: &Lead) -> Option<Assignment> {
+        let mut again = self.assignments.get(node)?.clone();
+        let generation = found.map_or(0, |found| found.order.generation).max(again.order.generation) + 1;
+        again.order = Order { incarnation: lead.incarnation.clone(), term: lead.term, generation };
+        Some(again)
+    }
 }
 
 /// The buckets that the leader writes.
@@ -130,6 +155,7 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
     still_leads(stores, world, lead).await?;
     make_sure(&stores.assignments, world, planned).await?;
     let Some(strangers) = may_plan(stores, world, lead, planned).await? else { return Ok(()) };
+    put_right(&stores.assignments, world, lead, planned).await?;
     let (mut result, statuses, revisions) = {
         let world = world.read();
         let now = Instant::now();
@@ -253,6 +279,7 @@ async fn remove_nodes(stores: &Stores, world: &SharedWorld, lead: &Lead, planned
             }
         }
         planned.assignments.remove(&node);
+        planned.revisions.remove(&node);
         planned.unsure.remove(&node);
         forget(&stores.node_statuses, &key).await?;
         world.change(|w| {
@@ -299,9 +326,15 @@ fn take_read(planned: &mut Planned, node: &str, read: Result<Option<Revised<Assi
         Ok(found) => {
             planned.unsure.remove(node);
             match found {
-                Some(Revised { value, .. }) => planned.assignments.insert(node.to_owned(), value),
-                None => planned.assignments.remove(node),
-            };
+                Some(Revised { value, revision }) => {
+                    planned.revisions.insert(node.to_owned(), revision);
+                    planned.assignments.insert(node.to_owned(), value);
+                }
+                None => {
+                    planned.revisions.remove(node);
+                    planned.assignments.remove(node);
+                }
+            }
             Ok(())
         }
         Err(KvError::Encoding { key, source }) => {
@@ -311,6 +344,52 @@ fn take_read(planned: &mut Planned, node: &str, read: Result<Option<Revised<Assi
         }
         Err(error) => Err(PassError::Store(error)),
     }
+}
+
+/// Writes again what somebody else replaced or removed. Nobody but the leader may write assignments, and agents refuse an older one; but
+/// an agent without a journal, or the next leader, would go by what is stored.
+async fn put_right(kv: &Kv<Assignment>, world: &SharedWorld, lead: &Lead, planned: &mut Planned) -> Result<(), PassError> {
+    let suspects = world.read().assignments.as_ref().map(|cached| planned.suspects(cached)).unwrap_or_default();
+    for node in suspects {
+        let found = match read_assignment(kv, &node).await {
+            Ok(found) => found,
+            // Not ours, then.
+            Err(KvError::Encoding { .. }) => None,
+            Err(error) => return Err(PassError::Store(error)),
+        };
+        if let Some(found) = &found
+            && planned.assignments.get(&node) == Some(&found.value)
+        {
+            // Ours: the watch lags behind, or somebody wrote the same.
+            planned.revisions.insert(node, found.revision);
+            continue;
+        }
+        let found = found.map(|f| f.value);
+        if found.as_ref().is_some_and(|f| f.order.incarnation == lead.incarnation && f.order.term > lead.term) {
+            // A successor wrote it, of whom this one has not heard yet.
+            return Err(PassError::Deposed);
+        }
+        let Some(again) = planned.newer(&node, found.as_ref(), lead) else { continue };
+        let (was, generation) = (found.map(|f| f.order.generation), again.order.generation);
+        match kv.put_as_leader(&format!("node.{node}"), &again, lead.revision).await {
+            Ok(revision) => {
+                warn!(
+                    node,
+                    term = lead.term,
+                    generation,
+                    stored = was,
+                    "the stored assignment was not the one written, it is written again"
+                );
+                planned.stored(again, revision);
+            }
+            Err(KvError::Conflict { .. }) => return Err(PassError::Deposed),
+            Err(error) => {
+                planned.unsure.insert(node);
+                return Err(PassError::Store(error));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Highest epochs known from elsewhere than assignments and node statuses.
@@ -341,10 +420,10 @@ async fn write_assignments(kv: &Kv<Assignment>, lead: &Lead, planned: &mut Plann
     for assignment in changed {
         let key = format!("node.{}", assignment.node);
         match kv.put_as_leader(&key, assignment, lead.revision).await {
-            Ok(_) => {
+            Ok(revision) => {
                 let generation = assignment.order.generation;
                 info!(node = assignment.node, term = lead.term, generation, "assignment written");
-                planned.assignments.insert(assignment.node.clone(), assignment.clone());
+                planned.stored(assignment.clone(), revision);
             }
             Err(KvError::Conflict { .. }) => return Err(PassError::Deposed),
             Err(error) => {
@@ -415,4 +494,48 @@ async fn write_statuses(stores: &Stores, world: &SharedWorld, statuses: BTreeMap
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(generation: u64, revision: u64) -> Revised<Assignment> {
+        let order = Order { incarnation: "i".to_owned(), term: 1, generation };
+        let value = Assignment { node: "n1".to_owned(), order, boot_id: "ours".to_owned(), ..Assignment::default() };
+        Revised { value, revision }
+    }
+
+    fn planned() -> Planned {
+        let mut planned = Planned::default();
+        planned.stored(stored(5, 50).value, 50);
+        planned
+    }
+
+    #[test]
+    fn a_later_revision_or_a_missing_record_is_suspect_and_a_lagging_watch_is_not() {
+        let suspects = |planned: &Planned, cached: Option<Revised<Assignment>>| {
+            planned.suspects(&cached.into_iter().map(|c| ("n1".to_owned(), c)).collect())
+        };
+        let mut planned = planned();
+        assert_eq!(suspects(&planned, Some(stored(5, 50))), [""; 0]);
+        assert_eq!(suspects(&planned, Some(stored(4, 49))), [""; 0]);
+        assert_eq!(suspects(&planned, Some(stored(2, 51))), ["n1"]);
+        assert_eq!(suspects(&planned, None), ["n1"]);
+        // One that is read anew anyway is no question of suspicion.
+        planned.unsure.insert("n1".to_owned());
+        assert_eq!(suspects(&planned, Some(stored(2, 51))), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_written_again_is_newer_than_everything_and_has_the_planned_content() {
+        let lead = Lead { incarnation: "i".to_owned(), term: 3, revision: 1 };
+        let mut replayed = stored(9, 51).value;
+        replayed.boot_id = "theirs".to_owned();
+        for (found, generation) in [(Some(&replayed), 10), (Some(&stored(2, 51).value), 6), (None, 6)] {
+            let again = planned().newer("n1", found, &lead).expect("a planned assignment");
+            assert_eq!((again.order.term, again.order.generation, again.boot_id.as_str()), (3, generation, "ours"));
+        }
+        assert_eq!(planned().newer("n2", None, &lead), None);
+    }
 }

@@ -162,8 +162,8 @@ pub fn view(world: &World, now: Instant) -> Option<RecoveryView> {
     if !world.is_complete() {
         return None;
     }
-    let none = BTreeMap::new();
-    let gate = assess(world, incarnation, world.assignments.as_ref().unwrap_or(&none), now);
+    let written = world.assignments.iter().flatten().map(|(node, stored)| (node.clone(), stored.value.clone())).collect();
+    let gate = assess(world, incarnation, &written, now);
     let (mut reasons, mut needed) = (Vec::new(), false);
     match &gate {
         Gate::Held(holds) => {

@@ -33,8 +33,9 @@ pub struct World {
     pub app_statuses: Option<BTreeMap<String, Revised<AppStatus>>>,
     /// Who became active, by App.
     pub actives: Option<BTreeMap<String, ActiveRecord>>,
-    /// Assignments by node, as the watch delivers them. The leader does not plan on these but on what it wrote itself.
-    pub assignments: Option<BTreeMap<String, Assignment>>,
+    /// Assignments by node, as the watch delivers them. The leader does not plan on these but on what it wrote itself; they tell it when
+    /// somebody else wrote.
+    pub assignments: Option<BTreeMap<String, Revised<Assignment>>>,
     /// The mark in the bucket of Apps; taken over together with a listing of the Apps, so that the two are never of different buckets.
     pub mark: Option<StoreMark>,
     /// The leader record, as the watch delivers it.
@@ -120,7 +121,7 @@ impl World {
     /// The highest term seen anywhere (rule C3).
     #[must_use]
     pub fn highest_term(&self) -> u64 {
-        let assignments = self.assignments.iter().flatten().map(|(_, a)| a.order.term);
+        let assignments = self.assignments.iter().flatten().map(|(_, a)| a.value.order.term);
         let heartbeats = self.heartbeats.values().map(|(_, h)| h.term);
         let beat = self.leader.iter().map(|(_, b)| b.term);
         assignments.chain(heartbeats).chain(beat).max().unwrap_or(0)

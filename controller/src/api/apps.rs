@@ -197,7 +197,7 @@ pub async fn delete(
 
 /// Nodes whose assignment or status has something of the App.
 fn may_still_run(world: &World, app: &str) -> Vec<String> {
-    let assigned = world.assignments.iter().flatten().filter(|(_, a)| a.apps.contains_key(app)).map(|(n, _)| n);
+    let assigned = world.assignments.iter().flatten().filter(|(_, a)| a.value.apps.contains_key(app)).map(|(n, _)| n);
     let observed = world.statuses.iter().flatten().filter(|(_, s)| s.value.apps.contains_key(app)).map(|(n, _)| n);
     assigned.chain(observed).cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }

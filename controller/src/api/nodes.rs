@@ -80,7 +80,7 @@ fn removal(world: &World, name: &str, force: bool, now: Instant) -> Result<Remov
             "this controller does not listen for long enough to tell whether node {name:?} is alive"
         )));
     }
-    let assigned = assignments.get(name).into_iter().flat_map(|a| &a.apps).filter(|(_, e)| e.role != Role::Absent).map(|(app, _)| app);
+    let assigned = assignments.get(name).into_iter().flat_map(|a| &a.value.apps).filter(|(_, e)| e.role != Role::Absent).map(|(app, _)| app);
     let observed = world.statuses.iter().flatten().filter(|(node, _)| *node == name).flat_map(|(_, s)| &s.value.apps);
     let observed = observed.filter(|(_, o)| o.role != Role::Absent).map(|(app, _)| app);
     let may_still_run: BTreeSet<String> = assigned.chain(observed).cloned().collect();
@@ -91,7 +91,7 @@ fn removal(world: &World, name: &str, force: bool, now: Instant) -> Result<Remov
 pub async fn assignments(State(api): State<Arc<Api>>) -> Result<Json<List<Assignment>>, ApiError> {
     let world = api.world.read();
     let assignments = world.assignments.as_ref().ok_or_else(incomplete)?;
-    Ok(Json(List { items: assignments.values().cloned().collect() }))
+    Ok(Json(List { items: assignments.values().map(|a| a.value.clone()).collect() }))
 }
 
 /// `GET /v1/assignments/NODE`
@@ -99,5 +99,5 @@ pub async fn assignment(State(api): State<Arc<Api>>, Path(node): Path<String>) -
     let world = api.world.read();
     let assignments = world.assignments.as_ref().ok_or_else(incomplete)?;
     let found = assignments.get(&node).ok_or_else(|| ApiError::not_found(format!("there is no assignment for a node {node:?}")))?;
-    Ok(Json(found.clone()))
+    Ok(Json(found.value.clone()))
 }

@@ -40,7 +40,7 @@ pub async fn locate(
     let partition = partition_of(query.key.as_bytes(), table.partitions);
     let owner = table.owners.iter().find(|o| o.partitions.contains(partition));
     let epoch =
-        owner.and_then(|o| world.assignments.as_ref()?.get(&o.node)?.apps.get(&name)?.ring.as_ref()).and_then(|r| r.epoch_of(partition));
+        owner.and_then(|o| world.assignments.as_ref()?.get(&o.node)?.value.apps.get(&name)?.ring.as_ref()).and_then(|r| r.epoch_of(partition));
     Ok(Json(Located {
         app: name,
         key: query.key,
@@ -67,7 +67,7 @@ fn table_of(world: &World, app: &App) -> RingTable {
     let mut version = 0;
     let mut owned = PartitionSet::new();
     for (node, assignment) in world.assignments.iter().flatten() {
-        let Some(ring) = assignment.apps.get(name).filter(|a| a.uid == app.metadata.uid).and_then(|a| a.ring.as_ref()) else {
+        let Some(ring) = assignment.value.apps.get(name).filter(|a| a.uid == app.metadata.uid).and_then(|a| a.ring.as_ref()) else {
             continue;
         };
         version = version.max(ring.version);
