@@ -1,0 +1,100 @@
+//! One lab for all scenarios: started with the first that is run, taken down after the last, replaced after a failure.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use cluster_e2e::{LabError, Result};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::cluster::Cluster;
+
+/// A named scenario.
+pub struct Scenario {
+    pub name: &'static str,
+    pub run: fn(&Cluster) -> Result<()>,
+}
+
+/// The list of scenarios by module: `scenarios![module: [function, ...], ...]`.
+macro_rules! scenarios {
+    ($($module:ident: [$($name:ident),* $(,)?]),* $(,)?) => {
+        [$($($crate::harness::Scenario { name: stringify!($name), run: $crate::$module::$name }),*),*]
+    };
+}
+pub(crate) use scenarios;
+
+/// Set to keep the lab of the first failed scenario for a look; the rest is not run then.
+const KEEP: &str = "CLUSTERCTL_LAB_KEEP";
+
+#[derive(Default)]
+struct Stage {
+    cluster: Option<Cluster>,
+    kept: bool,
+}
+
+/// Runs the scenarios that the command line asks for.
+pub fn play(scenarios: &[Scenario]) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // They share the lab.
+    arguments.test_threads = Some(1);
+    let stage = Arc::new(Mutex::new(Stage::default()));
+    let trials = scenarios.iter().map(|scenario| {
+        let (stage, name, run) = (Arc::clone(&stage), scenario.name, scenario.run);
+        Trial::test(name, move || stage.lock().unwrap_or_else(PoisonError::into_inner).perform(name, run))
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    stage.lock().unwrap_or_else(PoisonError::into_inner).strike();
+    conclusion.exit_code()
+}
+
+impl Stage {
+    fn perform(&mut self, name: &str, run: fn(&Cluster) -> Result<()>) -> Result<(), Failed> {
+        if self.kept {
+            return Err(format!("not run, since a lab with a failure in it is kept ({KEEP})").into());
+        }
+        let cluster = match &mut self.cluster {
+            Some(cluster) => cluster,
+            none => none.insert(Cluster::start().map_err(|error| error.chain())?),
+        };
+        let began = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            cluster.begin();
+            run(cluster)?;
+            let played = began.elapsed();
+            cluster.finish()?;
+            Ok::<_, LabError>(played)
+        }));
+        let why = match outcome {
+            Ok(Ok(played)) => {
+                eprintln!("  {:.1} s, cleaned up after {:.1} s", played.as_secs_f64(), began.elapsed().as_secs_f64());
+                return Ok(());
+            }
+            Ok(Err(error)) => error.chain(),
+            Err(panic) => panic_text(&*panic),
+        };
+        eprintln!("--- {name} failed after {:.1} s: {why}\n{}", began.elapsed().as_secs_f64(), cluster.diagnose());
+        if std::env::var_os(KEEP).is_some() {
+            self.kept = true;
+        } else if let Some(cluster) = self.cluster.take() {
+            // What a failed scenario left says nothing about the next one.
+            cluster.down();
+        }
+        Err(why.into())
+    }
+
+    fn strike(&mut self) {
+        if let Some(cluster) = self.cluster.take() {
+            if self.kept {
+                eprintln!("the lab is kept; 'lab --name {} down' removes it", cluster.lab.name());
+            } else {
+                cluster.down();
+            }
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it panicked").to_owned()
+}

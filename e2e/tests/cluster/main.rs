@@ -1,0 +1,72 @@
+//! The main job on real nodes, and what goes wrong there: scenarios that share one lab of five nodes, one after the other in this
+//! order. `cargo test -p cluster-e2e --test cluster [FILTER]`; `CLUSTERCTL_LAB_USE=NAME` plays on a lab that is up already.
+//!
+//! Needs root and what `scripts/setup` installs; without them it fails and says so.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and tells figures by printing")]
+
+mod agents;
+mod changes;
+mod cluster;
+mod controllers;
+mod crash;
+mod harness;
+mod http;
+mod input;
+mod observe;
+mod patterns;
+mod placement;
+mod servers;
+mod split;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harness::play(&harness::scenarios![
+        patterns: [
+            platform_is_ready_and_served_through_its_vip,
+            singleton_nginx_answers_through_its_vip,
+            spread_runs_on_every_node,
+            replicas_run_on_as_many_nodes_as_asked_for,
+            ring_gives_every_partition_one_owner,
+        ],
+        input: [
+            bad_manifests_are_refused_with_their_place_and_nothing_is_stored,
+            bad_requests_to_the_api_are_refused_with_a_reason,
+            a_vip_or_unit_of_another_app_is_refused_with_its_name,
+        ],
+        placement: [
+            more_replicas_than_nodes_run_as_far_as_they_fit,
+            no_eligible_node_names_what_would_have_to_change,
+            labels_names_and_other_apps_decide_where_instances_run,
+            a_unit_that_does_not_exist_is_reported,
+            a_unit_that_fails_is_reported_with_result_and_log,
+        ],
+        changes: [
+            a_changed_command_or_environment_restarts_with_the_new_one,
+            from_unit_to_exec_and_back_leaves_nothing_of_the_other,
+            a_changed_vip_leaves_the_old_address,
+        ],
+        agents: [
+            a_restarted_or_killed_agent_adopts_what_runs,
+            agents_killed_between_any_two_steps_converge,
+            a_second_agent_on_a_node_is_refused,
+            an_older_assignment_replayed_is_refused_and_put_right,
+        ],
+        controllers: [
+            a_killed_leading_controller_stops_nothing,
+            a_deposed_leaders_late_write_is_refused,
+        ],
+        servers: [
+            nats_restarted_one_by_one_and_all_at_once_stops_no_pool,
+            nats_away_for_ten_seconds_stops_no_pool,
+            a_dead_watch_is_noticed,
+        ],
+        split: [
+            a_cut_node_gives_up_exclusive_things_and_keeps_its_pools,
+            a_silent_node_with_the_leaders_gives_up_too,
+            a_paused_node_converges_after_it_goes_on,
+        ],
+        crash: [a_crashed_node_is_replaced_and_rejoins_without_a_second_fail_over],
+    ])
+}
