@@ -47,7 +47,7 @@ impl Facts {
     /// `/etc/clusterctl/controller.yaml`.
     pub(crate) fn controller(&self, node: NodeId) -> String {
         format!(
-            "cluster: {}\nname: {node}\n{}listen: 0.0.0.0:{CONTROLLER_PORT}\ntokenFile: {ETC_DIR}/token\n",
+            "cluster: {}\nname: {node}\n{}listen: 0.0.0.0:{CONTROLLER_PORT}\ntokenFile: token\n",
             self.cluster,
             self.nats_section(node)
         )
