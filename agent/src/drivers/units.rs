@@ -39,7 +39,8 @@ pub trait Units: Send + Sync + 'static {
     fn observe(&self, unit: &str) -> impl Future<Output = Result<UnitState, UnitError>> + Send;
 
     /// Starts the unit and waits until the start is through (for `Type=exec` the program executes; for `Type=notify` it is ready).
-    /// Already running is success. A unit that used up its start limit may start again: the agent paces its own attempts.
+    /// Already running is success, and so is a unit that does not start because a condition of its own is not met: whether it runs,
+    /// [`Units::observe`] says. A unit that used up its start limit may start again: the agent paces its own attempts.
     ///
     /// # Errors
     /// [`UnitError::NotFound`], [`UnitError::Masked`], [`UnitError::BadSetting`], [`UnitError::JobFailed`];

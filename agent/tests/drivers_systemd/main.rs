@@ -1,8 +1,8 @@
 //! The systemd driver against a real systemd. The one test boots a bare node of the lab and runs this same program inside it, where it
 //! goes through all cases; so nothing of the host's systemd is touched, and none is needed.
 //!
-//! Needs root and what `scripts/setup` installs; without them it fails and says so. To try a case by hand in a running lab:
-//! `lab exec n1 -- env CLUSTERCTL_IN_NODE=1 CLUSTERCTL_CASE=masked target/debug/deps/drivers_systemd-… --nocapture`
+//! Needs root and what `scripts/setup` installs; without them it fails and says so. `CLUSTERCTL_CASE=masked` goes through the cases
+//! with this word in their name only.
 #![expect(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -71,8 +71,10 @@ fn the_systemd_driver_in_a_node() {
     }
     let only = std::env::var(ONLY).unwrap_or_default();
     let lab = Lab::up_scoped(&UpOptions::new(1).bare().named("drivers")).expect("a lab with one bare node");
-    let this = std::env::current_exe().expect("this program");
-    let program = this.to_str().expect("a path in UTF-8");
+    // Copied into the node: its own /tmp hides a build folder below the host's.
+    let program = "/usr/local/bin/drivers_systemd";
+    let root = format!("/proc/{}/root", lab.node_pid(1).expect("the node's first process"));
+    std::fs::copy(std::env::current_exe().expect("this program"), format!("{root}{program}")).expect("a copy in the node");
     let (mark, only) = (format!("{IN_NODE}=1"), format!("{ONLY}={only}"));
     let command = ["env", &mark, &only, program, "--exact", "the_systemd_driver_in_a_node", "--nocapture"];
     let ran = lab.exec_within(LIMIT, 1, command).expect("a run inside the node");

@@ -12,6 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{SelectAll, select_all};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, connection};
 use zbus_systemd::systemd1::ManagerProxy;
@@ -56,8 +57,13 @@ pub(super) async fn keep(sessions: watch::Sender<Option<Arc<Session>>>, watches:
                 sessions.send_replace(Some(Arc::clone(&session)));
                 // Anything may have happened before.
                 watches.all_changed();
-                (pause, told) = (PAUSE.0, false);
+                told = false;
+                let begun = Instant::now();
                 listen(&session, signals, &watches).await;
+                // One that breaks at once is made again ever more slowly, too.
+                if begun.elapsed() > PAUSE.1 {
+                    pause = PAUSE.0;
+                }
                 sessions.send_replace(None);
                 session.jobs.close();
                 tracing::warn!("the connection to systemd is lost, making it again");
