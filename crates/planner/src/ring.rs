@@ -49,8 +49,9 @@ pub(crate) fn plan(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNotes, 
     let mut newest = before;
     let mut targets = present_owners(ctx, &members);
     let mut waits = Vec::new();
-    // What is given changes who owns most, and so the quotas; it is settled when nothing more can be given.
-    loop {
+    // What is given changes who owns most, and so the quotas; it is settled when nothing more can be given. Each round gives at least
+    // one partition for good, so there are never more rounds than partitions.
+    for _ in 0..=targets.len() {
         rebalance(&mut targets, &members, &claims);
         waits.clear();
         let mut given = false;
