@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::node::NodeArgs;
+use crate::recover::RecoverArgs;
 use crate::setup;
 
 /// Exit codes as `--help` shows them; README.md of this folder has the same list.
@@ -60,6 +62,10 @@ pub(crate) enum Command {
     Validate(FileArgs),
     /// Print the versions of client and controller
     Version(VersionArgs),
+    /// Forget a node that is gone
+    Node(NodeArgs),
+    /// Show a store that the nodes do not follow, and sign it
+    Recover(RecoverArgs),
     /// Begin a new cluster: write the configuration of its first machine
     Init(setup::InitArgs),
     /// Write the configuration of a machine that joins a cluster
@@ -241,7 +247,7 @@ pub(crate) struct CompletionArgs {
 }
 
 /// Reads `500ms`, `30s`, `2m`, `1h`, or a bare number of seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let number_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(number_end);
     let number: u64 = number.parse().map_err(|_| "a number and a unit such as 500ms, 30s, 2m or 1h".to_owned())?;

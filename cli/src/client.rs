@@ -180,9 +180,18 @@ impl Client {
 
     /// `PUT path` with `body` as JSON.
     pub(crate) fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        let body =
-            serde_json::to_vec(body).map_err(|error| ClientError::Request { request: format!("PUT {path}"), reason: error.to_string() })?;
-        self.request(&Method::PUT, path, Some(&body), self.budget)
+        self.send(&Method::PUT, path, body)
+    }
+
+    fn send<T: DeserializeOwned>(&self, method: &Method, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| ClientError::Request { request: format!("{method} {path}"), reason: error.to_string() })?;
+        self.request(method, path, Some(&body), self.budget)
+    }
+
+    /// `POST path` with `body` as JSON.
+    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.send(&Method::POST, path, body)
     }
 
     /// `DELETE path`.

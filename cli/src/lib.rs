@@ -13,7 +13,9 @@ mod error;
 mod get;
 mod input;
 mod io;
+mod node;
 mod output;
+mod recover;
 mod resource;
 mod ring;
 mod setup;
@@ -61,6 +63,8 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Ring(args) => ring::run(&args, &connect()?, io),
         Command::Validate(args) => apply::validate(&args, io),
         Command::Version(args) => version::run(&args, connect, io),
+        Command::Node(args) => node::run(&args, &connect()?, io),
+        Command::Recover(args) => recover::run(&args, &connect()?, io),
         Command::Init(args) => setup::init(&args, io),
         Command::Join(args) => setup::join(&args, io),
         Command::JoinFile(args) => setup::join_file(&args, io),

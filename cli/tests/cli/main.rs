@@ -5,6 +5,7 @@ mod apply;
 mod delete;
 mod fake;
 mod get;
+mod node;
 mod ring;
 mod servers;
 mod setup;
