@@ -156,7 +156,10 @@ mod tests {
     /// The example with the settings that it only mentions.
     fn with_all_settings(example: &str) -> String {
         let setting = |rest: &&str| rest.split_once(": ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_alphabetic()));
-        example.lines().map(|line| line.strip_prefix("# ").filter(setting).unwrap_or(line)).fold(String::new(), |text, line| text + line + "\n")
+        example
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(setting).unwrap_or(line))
+            .fold(String::new(), |text, line| text + line + "\n")
     }
 
     #[test]

@@ -55,7 +55,10 @@ fn guard_for_ever(table: &Table, mut guard: Guard) -> ! {
         if !round.is_quiet() {
             // After the deed: a log line may wait, a deadline may not.
             let late_us = round.lateness.0 / 1_000;
-            say(&format!("fenced {} slots ({late_us} us late), killed {} units, removed {} addresses", round.fenced, round.killed, round.removed));
+            say(&format!(
+                "fenced {} slots ({late_us} us late), killed {} units, removed {} addresses",
+                round.fenced, round.killed, round.removed
+            ));
         }
         std::thread::sleep(guard.pause(table));
     }

@@ -58,9 +58,8 @@ impl Hearing {
         if !self.members.contains(&self.node) {
             return Quorum::Unknown;
         }
-        let recent = |node: &&String| {
-            **node == self.node || self.heard.get(*node).is_some_and(|at| now.saturating_sub(*at) < QUORUM_TIMEOUT)
-        };
+        let recent =
+            |node: &&String| **node == self.node || self.heard.get(*node).is_some_and(|at| now.saturating_sub(*at) < QUORUM_TIMEOUT);
         let heard = self.members.iter().filter(recent).count();
         if heard > self.members.len() / 2 {
             Quorum::Yes

@@ -46,11 +46,7 @@ impl Facts {
 
     /// `/etc/clusterctl/controller.yaml`.
     pub(crate) fn controller(&self, node: NodeId) -> String {
-        format!(
-            "cluster: {}\nname: {node}\n{}listen: 0.0.0.0:{CONTROLLER_PORT}\ntokenFile: token\n",
-            self.cluster,
-            self.nats_section(node)
-        )
+        format!("cluster: {}\nname: {node}\n{}listen: 0.0.0.0:{CONTROLLER_PORT}\ntokenFile: token\n", self.cluster, self.nats_section(node))
     }
 
     /// `cli.yaml`, for a node or for the client.

@@ -9,11 +9,11 @@
 //! Assumptions: steps are idempotent, so an agent that is killed between two of them goes on where it was.
 
 pub mod decide;
+#[cfg(test)]
+mod life;
 mod memory;
 pub mod observe;
 pub mod target;
-#[cfg(test)]
-mod life;
 #[cfg(test)]
 mod tests;
 
@@ -149,7 +149,11 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     };
                     self.report(&desired, &target, &seen).await;
                     // Without a text there is nothing to run, but what runs can still be withdrawn.
-                    if text.is_err() && target.run == Wish::Yes { Step::Settled } else { decide::next(&target, content, &self.memory, &seen) }
+                    if text.is_err() && target.run == Wish::Yes {
+                        Step::Settled
+                    } else {
+                        decide::next(&target, content, &self.memory, &seen)
+                    }
                 }
                 Err(error) => {
                     self.failed("look at its unit and address", &error).await;
