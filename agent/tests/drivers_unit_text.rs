@@ -216,6 +216,8 @@ fn what_cannot_be_written_is_refused() {
 
 #[test]
 fn values_are_filled_in_once_and_other_placeholders_stay() {
+    let text = exec_unit("api", &exec(&["/bin/echo", "$${database.path} $$${node.address}"]), &values()).unwrap();
+    assert_eq!(argv(&text), ["/bin/echo", "${database.path} $${node.address}"], "escaped, as the validation reads it");
     let odd = Values { database_path: Some("/data/${node.address}"), ..values() };
     let text = exec_unit("api", &exec(&["/bin/echo", "${database.path}${database.path}", "${HOME} ${ $ {}"]), &odd).unwrap();
     assert_eq!(argv(&text), ["/bin/echo", "/data/${node.address}/data/${node.address}", "${HOME} ${ $ {}"]);
@@ -247,7 +249,9 @@ fn argument() -> impl Strategy<Value = String> {
     ]);
     prop_oneof![prop::collection::vec(nasty, 0..8).prop_map(|parts| parts.concat()), "[^\0]{0,20}"]
         // The placeholders are tested by themselves.
-        .prop_filter("no placeholder", |text| !text.contains("${node.address}") && !text.contains("${database.path}"))
+        .prop_filter("no placeholder and no escape", |text| {
+            !text.contains("${node.address}") && !text.contains("${database.path}") && !text.contains("$${")
+        })
 }
 
 proptest! {

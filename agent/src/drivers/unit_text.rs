@@ -173,11 +173,18 @@ fn environment(app: &str, exec: &ExecSpec, values: &Values<'_>) -> Result<Vec<(S
 }
 
 /// Fills in the placeholders, in one pass: a value that looks like a placeholder stays as it is, and so does `${` with any other name.
+/// `$${` is a plain `${`, as [`cluster_schemas::placeholder`] says.
 fn substitute(text: &str, values: &Values<'_>) -> Result<String, TextError> {
     let known = [("${database.path}", values.database_path), ("${node.address}", values.node_address)];
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
+        if let Some(before) = rest[..at].strip_suffix('$') {
+            filled.push_str(before);
+            filled.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        }
         filled.push_str(&rest[..at]);
         rest = &rest[at..];
         if let Some((placeholder, value)) = known.iter().find(|(placeholder, _)| rest.starts_with(placeholder)) {
