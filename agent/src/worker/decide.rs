@@ -43,6 +43,8 @@ pub struct Seen {
     pub vip_present: bool,
     /// Starts and reloads wait: the last one failed a short time ago.
     pub backing_off: bool,
+    /// The process was started a moment ago and may not handle a reload's signal yet.
+    pub young: bool,
     /// The last attempt to run it here failed, and still counts.
     pub failure_counts: bool,
 }
@@ -162,7 +164,8 @@ fn run(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> 
             if content.is_some_and(|text| memory.started_with != text) {
                 return Step::Restart;
             }
-            if target.partitions.is_some() && memory.confirmed != target.partitions {
+            // What a young process was told goes on to count as held, so waiting is safe.
+            if target.partitions.is_some() && memory.confirmed != target.partitions && !(seen.young && seen.unit.can_reload) {
                 return if seen.unit.can_reload { Step::Reload } else { Step::Restart };
             }
         }

@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::clock;
 use crate::drivers::{ActiveState, Held, UnitError, Units, Vips, unit_text};
 use crate::worker::decide::{Memory, Seen, Step};
 use crate::worker::target::{Desired, Target, Wish, give_up, target};
@@ -45,6 +46,8 @@ const RESYNC: Duration = Duration::from_secs(15);
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// A failed attempt counts against this node for so long, or until the App's spec changes: a standby that reports it is passed over.
 const FAILURE_COUNTS: Duration = Duration::from_secs(300);
+/// A process that was just started may not handle signals yet, and a reload, which is one, would end it: it is given so long.
+const YOUNG: Duration = Duration::from_millis(500);
 /// Lines of the unit's log that go with the report of a failure.
 const LOG_LINES: u32 = 10;
 
@@ -85,6 +88,8 @@ pub struct Worker<U, V> {
     trouble: String,
     failures: u32,
     retry_at: Option<Instant>,
+    /// Until then the process may not know its signals yet.
+    young_until: Option<Instant>,
     saw_failed: bool,
     /// When the App last failed here, and with which version of its spec.
     failed: Option<(Instant, u64)>,
@@ -104,6 +109,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             trouble: String::new(),
             failures: 0,
             retry_at: None,
+            young_until: None,
             saw_failed: false,
             failed: None,
             reported: None,
@@ -173,9 +179,10 @@ impl<U: Units, V: Vips> Worker<U, V> {
                         }
                     };
                     let refresh_at = self.next_refresh(&target);
-                    let retry_at = self.retry_at;
+                    let (retry_at, young_until) = (self.retry_at, self.young_until);
                     tokio::select! {
                         changed = self.desired.changed() => if changed.is_err() { return },
+                        () = sleep_until(young_until) => {}
                         () = unit_changed => {}
                         Ok(()) = vip_changes.changed() => {}
                         () = sleep_until(refresh_at) => self.refresh_vip(&target).await,
@@ -221,10 +228,12 @@ impl<U: Units, V: Vips> Worker<U, V> {
         }
     }
 
-    async fn look(&self, target: &Target) -> Result<Seen, String> {
+    async fn look(&mut self, target: &Target) -> Result<Seen, String> {
         let chain = |e: UnitError| cluster_telemetry::chain(&e);
-        let units = &self.parts.units;
+        let units = Arc::clone(&self.parts.units);
         let unit = units.observe(&target.unit).await.map_err(chain)?;
+        let age = clock::since_boot().saturating_sub(Duration::from_micros(unit.active_enter_us));
+        self.young_until = (unit.is_running() && age < YOUNG).then(|| Instant::now() + YOUNG.saturating_sub(age));
         let old_unit = if !self.memory.unit.is_empty() && self.memory.unit != target.unit {
             Some(units.observe(&self.memory.unit).await.map_err(chain)?)
         } else {
@@ -240,6 +249,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             outdated: false,
             vip_present,
             backing_off: self.retry_at.is_some(),
+            young: self.young_until.is_some(),
             failure_counts: self.failed.is_some(),
         })
     }

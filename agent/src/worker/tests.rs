@@ -64,6 +64,7 @@ struct World {
     running: Option<String>,
     address: Option<VipSpec>,
     file: String,
+    young: bool,
     steps: Vec<Step>,
 }
 
@@ -89,6 +90,7 @@ impl World {
             outdated: false,
             vip_present: target.vip.as_ref().is_some_and(|(v, ..)| self.address.as_ref() == Some(v)),
             backing_off: false,
+            young: self.young,
             failure_counts: false,
         }
     }
@@ -272,6 +274,21 @@ fn a_partition_is_held_until_the_process_was_told_that_it_is_gone() {
     let report = world.report(&after).ring.expect("a ring");
     assert_eq!((report.held.to_string(), report.confirmed.to_string()), ("0-3,8".to_owned(), "0-3,8".to_owned()));
     assert_eq!(world.steps.last(), Some(&Step::Settled));
+}
+
+/// A reload is a signal, and one that comes before the process handles it ends the process.
+#[test]
+fn a_process_that_was_just_started_is_not_reloaded_yet() {
+    let mut world = World::default();
+    world.settle(&ring(&[(1, "0-7")]));
+    let after = ring(&[(1, "0-3")]);
+    world.young = true;
+    world.settle(&after);
+    assert!(!world.steps.contains(&Step::Reload), "{:?}", world.steps);
+    assert_eq!(world.report(&after).ring.expect("a ring").held.to_string(), "0-7", "nothing is released meanwhile");
+    world.young = false;
+    world.settle(&after);
+    assert_eq!(world.report(&after).ring.expect("a ring").held.to_string(), "0-3");
 }
 
 #[test]
