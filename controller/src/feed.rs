@@ -50,7 +50,7 @@ fn feed<S, T>(
     let (bus, world) = (bus.clone(), world.clone());
     tasks.spawn(async move {
         let kv = bus.open::<S>(bucket).await;
-        let mut watch = kv.watch(filter);
+        let mut watch = kv.watch_checked(filter);
         while let Some(change) = watch.next().await {
             match change {
                 Change::Listed(all) => {

@@ -15,7 +15,7 @@ use crate::world::{SharedWorld, World};
 /// Apps and the mark of their bucket, by one watch: an empty listing and the mark of a bucket that is gone must never be seen together.
 pub(super) async fn feed_apps(bus: Bus, world: SharedWorld) {
     let kv = bus.open::<Value>(Bucket::Apps).await;
-    let mut watch = kv.watch(">");
+    let mut watch = kv.watch_checked(">");
     while let Some(change) = watch.next().await {
         match change {
             Change::Listed(all) => {
@@ -57,7 +57,7 @@ pub(super) async fn feed_apps(bus: Bus, world: SharedWorld) {
 /// The leader record and what an operator signed.
 pub(super) async fn feed_records(bus: Bus, world: SharedWorld) {
     let kv = bus.open::<Value>(Bucket::Assignments).await;
-    let mut watch = kv.watch("*");
+    let mut watch = kv.watch_checked("*");
     while let Some(change) = watch.next().await {
         match change {
             Change::Listed(mut all) => {
@@ -87,7 +87,7 @@ pub(super) async fn feed_records(bus: Bus, world: SharedWorld) {
 /// Nodes that are to be forgotten.
 pub(super) async fn feed_removals(bus: Bus, world: SharedWorld) {
     let kv = bus.open::<Removal>(Bucket::Nodes).await;
-    let mut watch = kv.watch(&format!("{REMOVAL_PREFIX}*"));
+    let mut watch = kv.watch_checked(&format!("{REMOVAL_PREFIX}*"));
     let name = |key: &str| key.strip_prefix(REMOVAL_PREFIX).unwrap_or(key).to_owned();
     while let Some(change) = watch.next().await {
         match change {

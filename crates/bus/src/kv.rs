@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::PAYLOAD_MAX;
 use crate::connection::Bus;
 use crate::names::LEADER_KEY;
-use crate::watch::Watch;
+use crate::watch::{Source, Watch};
 
 /// Header that says what a KV message does; absent means put.
 pub(crate) const KV_OPERATION: &str = "KV-Operation";
@@ -204,13 +204,31 @@ impl<T: Serialize + DeserializeOwned> Kv<T> {
         self.publish(key, headers, Vec::new()).await.map(|_| ())
     }
 
-    /// Watches all keys that match `filter`, such as `node.*` or `>`.
+    /// Watches all keys that match `filter`, such as `node.*` or `>`. For readers that hear from elsewhere when they miss something, and
+    /// ask for a listing then ([`Watch::relist`]); the others use [`Kv::watch_checked`].
     #[must_use]
     pub fn watch(&self, filter: &str) -> Watch<T>
     where
         T: Send + 'static,
     {
-        Watch::start(self.store.clone(), filter.to_owned(), self.bus.client.clone(), self.bus.connected.subscribe())
+        self.start_watch(filter, false)
+    }
+
+    /// As [`Kv::watch`], and compared with the stream's leader every two seconds: one read of the last matching value each.
+    #[must_use]
+    pub fn watch_checked(&self, filter: &str) -> Watch<T>
+    where
+        T: Send + 'static,
+    {
+        self.start_watch(filter, true)
+    }
+
+    fn start_watch(&self, filter: &str, checked: bool) -> Watch<T>
+    where
+        T: Send + 'static,
+    {
+        let (store, client, connected) = (self.store.clone(), self.bus.client.clone(), self.bus.connected.subscribe());
+        Watch::start(Source { store, filter: filter.to_owned(), client, connected, checked })
     }
 
     /// Revision of the marker that a deletion left, if that is the key's last message.

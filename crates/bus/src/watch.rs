@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
 use async_nats::jetstream::kv::Store;
+use async_nats::jetstream::stream::{LastRawMessageError, LastRawMessageErrorKind};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
@@ -24,6 +25,9 @@ const COMPLAIN_EVERY: u32 = 20;
 /// The server says this often that a watch lives; one that says nothing for twice as long is begun anew. async-nats' own KV watch
 /// takes 10 s to notice that the server with its consumer died.
 const IDLE_HEARTBEAT: Duration = Duration::from_secs(1);
+/// A checked watch asks the stream's leader this often for the newest revision. One that has not delivered at the next answer what the
+/// leader had at the last one is begun anew.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// The server forgets a consumer that nobody listens to after this long.
 const CONSUMER_KEPT: Duration = Duration::from_secs(10);
 
@@ -68,10 +72,10 @@ impl<T> Drop for Watch<T> {
 }
 
 impl<T: DeserializeOwned + Send + 'static> Watch<T> {
-    pub(crate) fn start(store: Store, filter: String, client: async_nats::Client, connected: watch::Receiver<u64>) -> Self {
+    pub(crate) fn start(source: Source) -> Self {
         let (sender, changes) = mpsc::channel(CHANGES_WAITING);
         let (relist, relists) = mpsc::channel(1);
-        let task = tokio::spawn(follow(Source { store, filter, client, connected }, sender, relists));
+        let task = tokio::spawn(follow(source, sender, relists));
         Self { changes, relist, task }
     }
 
@@ -88,12 +92,17 @@ impl<T: DeserializeOwned + Send + 'static> Watch<T> {
 }
 
 /// What a watch reads from.
-struct Source {
-    store: Store,
-    filter: String,
-    client: async_nats::Client,
+pub(crate) struct Source {
+    pub(crate) store: Store,
+    pub(crate) filter: String,
+    pub(crate) client: async_nats::Client,
     /// Rises whenever the connection is made anew: what was delivered meanwhile is lost.
-    connected: watch::Receiver<u64>,
+    pub(crate) connected: watch::Receiver<u64>,
+    /// Whether to compare with the stream's leader from time to time.
+    ///
+    /// A consumer lives on one server. One that was cut off with that server's copy of the stream goes on saying that it lives, and is
+    /// not told of what the copy catches up with later (seen on 2.15.1) until the next write under its filter.
+    pub(crate) checked: bool,
 }
 
 async fn follow<T: DeserializeOwned>(mut source: Source, sender: mpsc::Sender<Change<T>>, mut relists: mpsc::Receiver<()>) {
@@ -127,6 +136,7 @@ async fn list_and_follow<T: DeserializeOwned>(
     source.connected.mark_unchanged();
     let mut listed = BTreeMap::new();
     let mut expected = 1;
+    let mut newest = 0;
     let listing = async {
         let mut messages = consume(source).await?;
         // A bucket without a matching key delivers nothing at all, and only the stream knows that nothing is there. Asked after the
@@ -136,6 +146,7 @@ async fn list_and_follow<T: DeserializeOwned>(
         }
         loop {
             let delivered = next_delivery::<T>(&mut messages, &source.store, &mut expected).await?;
+            newest = newest.max(delivered.sequence);
             match delivered.change {
                 Change::Put { key, entry } => {
                     listed.insert(key, entry);
@@ -161,14 +172,28 @@ async fn list_and_follow<T: DeserializeOwned>(
     if sender.send(Change::Listed(listed)).await.is_err() {
         return Ended::ReaderGone;
     }
+    let subject = format!("{}{}", source.store.prefix, source.filter);
+    let check = || Box::pin(check(source.store.clone(), subject.clone()));
+    let (mut checking, mut due) = (check(), None);
     loop {
         tokio::select! {
+            found = &mut checking, if source.checked => {
+                // No answer says nothing: a store without a leader has nothing new either.
+                if let Ok(found) = found {
+                    if due > Some(newest) {
+                        return Ended::Trouble(format!("revision {newest} was delivered last, the leader had {} before", due.unwrap_or(0)));
+                    }
+                    due = found;
+                }
+                checking = check();
+            }
             asked = relists.recv() => return if asked.is_some() { Ended::Relist } else { Ended::ReaderGone },
             again = source.connected.changed() => {
                 return if again.is_ok() { Ended::Relist } else { Ended::Trouble("the connection was given up".to_owned()) };
             }
             next = next_delivery(&mut messages, &source.store, &mut expected) => match next {
                 Ok(delivered) => {
+                    newest = newest.max(delivered.sequence);
                     if sender.send(delivered.change).await.is_err() {
                         return Ended::ReaderGone;
                     }
@@ -201,6 +226,17 @@ async fn consume(source: &Source) -> Result<push::Messages, String> {
 struct Delivered<T> {
     change: Change<T>,
     pending: u64,
+    sequence: u64,
+}
+
+/// After a while: the revision of the last write under `subject`, as the stream's leader knows it.
+async fn check(store: Store, subject: String) -> Result<Option<u64>, LastRawMessageError> {
+    tokio::time::sleep(CHECK_INTERVAL).await;
+    match store.stream.raw_message_builder().last_by_subject(subject).send().await {
+        Ok(message) => Ok(Some(message.sequence)),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The next value. `expected` counts what the consumer sends: a gap means that something was lost on the way.
@@ -229,7 +265,7 @@ async fn next_delivery<T: DeserializeOwned>(
             Err(error) => Change::Unreadable { why: format!("{error}: {}", source_of(&error)), key },
         }
     };
-    Ok(Delivered { change, pending: info.pending })
+    Ok(Delivered { change, pending: info.pending, sequence: info.stream_sequence })
 }
 
 /// How many keys match now.

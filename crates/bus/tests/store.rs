@@ -179,3 +179,54 @@ async fn a_watch_and_heartbeats_go_on_after_the_server_restarted() {
     let heard = tokio::time::timeout(Duration::from_secs(5), heartbeats.next()).await.expect("in time");
     assert_eq!(heard, Some(heartbeat));
 }
+
+/// Follows the watch until it says that `key` exists.
+async fn until_it_has<T: serde::de::DeserializeOwned + Send + 'static>(watch: &mut cluster_bus::Watch<T>, key: &str) {
+    let seen = async {
+        loop {
+            match watch.next().await.expect("a watch never ends") {
+                Change::Listed(all) if all.contains_key(key) => return,
+                Change::Put { key: put, .. } if put == key => return,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), seen).await.expect("the watch shows the key");
+}
+
+/// A consumer that lives and delivers nothing, as on a server that was cut off and whose copy of the stream caught up: nothing on the
+/// connection tells, so only the stream's leader can.
+#[tokio::test]
+async fn a_checked_watch_notices_a_consumer_that_lives_and_is_behind() {
+    let server = Server::new();
+    let bus = server.bus().await;
+    let kv: Kv<Node> = bus.open(Bucket::Nodes).await;
+    let (mut checked, mut unchecked) = (kv.watch_checked("*"), kv.watch("*"));
+    kv.create("n1", &node("n1", "a")).await.expect("a new key");
+    until_it_has(&mut checked, "n1").await;
+    until_it_has(&mut unchecked, "n1").await;
+
+    // Both consumers are made deaf.
+    let client = async_nats::connect(format!("127.0.0.1:{}", server.port)).await.expect("a connection");
+    let stream = async_nats::jetstream::new(client).get_stream("KV_t-nodes").await.expect("the stream");
+    let mut names = stream.consumer_names();
+    let mut deaf = 0;
+    while let Some(name) = futures_util::StreamExt::next(&mut names).await {
+        let name = name.expect("a name");
+        let mut consumer: async_nats::jetstream::consumer::Consumer<async_nats::jetstream::consumer::push::Config> =
+            stream.get_consumer(&name).await.expect("the consumer");
+        let mut config = consumer.info().await.expect("its state").config.clone();
+        config.filter_subject = "$KV.t-nodes.nothing".to_owned();
+        config.name = Some(name);
+        stream.create_consumer(config).await.expect("a changed consumer");
+        deaf += 1;
+    }
+    assert_eq!(deaf, 2);
+
+    kv.create("n2", &node("n2", "b")).await.expect("a new key");
+    until_it_has(&mut checked, "n2").await;
+    // And this is what it would miss otherwise.
+    assert!(tokio::time::timeout(Duration::from_millis(500), unchecked.next()).await.is_err(), "the unchecked one is not deaf");
+    // One that is not behind is left alone: nothing comes for longer than two checks.
+    assert!(tokio::time::timeout(Duration::from_secs(5), checked.next()).await.is_err(), "it lists again and again");
+}
