@@ -15,6 +15,12 @@ pub struct Config {
     pub cluster: String,
     /// Name of this node, unique in the cluster.
     pub node: String,
+    /// Identity of the cluster, made by `clusterctl init`; derived from the name when absent.
+    #[serde(default)]
+    pub cluster_id: Option<uuid::Uuid>,
+    /// The first voter list (protocols B6): the node that founds the cluster names itself here, nobody else names anybody.
+    #[serde(default)]
+    pub voters: Vec<String>,
     /// Labels for `placement.nodeSelector`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -37,6 +43,14 @@ fn default_state_dir() -> PathBuf {
 
 fn default_runtime_dir() -> PathBuf {
     PathBuf::from("/run/clusterctl")
+}
+
+impl Config {
+    /// The cluster's id.
+    #[must_use]
+    pub fn cluster_uuid(&self) -> u128 {
+        self.cluster_id.map_or_else(|| crate::lease::fnv(self.cluster.bytes()), |id| id.as_u128())
+    }
 }
 
 /// Why the configuration cannot be used.

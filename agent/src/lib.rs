@@ -4,13 +4,16 @@
 //! [`worker::observe`], [`accept`], [`quorum`]) and done through [`drivers`].
 
 pub mod accept;
+pub mod candidacies;
 pub mod clock;
 pub mod config;
 pub mod drivers;
+pub mod fences;
 pub mod files;
 pub mod guard;
 pub mod identity;
 pub mod journal;
+pub mod lease;
 pub mod manager;
 pub mod quorum;
 pub mod run;

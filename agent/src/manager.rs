@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_bus::{Beat, Change};
+use cluster_lease::types::Slot;
 use cluster_schemas::assignment::{AppAssignment, Order, Role};
 use cluster_schemas::name::check_name;
 use cluster_schemas::node::{ActiveRecord, AppObserved};
@@ -18,11 +19,15 @@ use tracing::{error, info, warn};
 use crate::accept::{Verdict, judge};
 use crate::clock;
 use crate::drivers::{Units, Vips};
+use crate::candidacies::{given_up, stopped, tenures_of, wanted};
+use crate::fences::Fences;
 use crate::journal::Journal;
+use crate::lease::LeaseHandle;
+use crate::lease::view::{Command, LeaseView, Wanted};
 use crate::quorum::{Hearing, Quorum};
 use crate::worker::observe::is_active;
-use crate::worker::target::Desired;
-use crate::worker::{Parts, Report, Worker};
+use crate::worker::target::{Desired, Tenures};
+use crate::worker::{self, Report, Worker};
 
 /// An assignment that the leader's beat knows, and we do not, for this long means that the watch is dead (rule C4).
 const WATCH_DEAD_AFTER: Duration = Duration::from_secs(2);
@@ -67,6 +72,26 @@ struct Handle {
     desired: watch::Sender<Desired>,
     task: JoinHandle<()>,
     observed: Option<AppObserved>,
+    tenures: Tenures,
+}
+
+/// What a manager is made of.
+#[derive(Debug)]
+pub struct Parts<U, V> {
+    /// Who the node is.
+    pub identity: Identity,
+    /// Folder of the Apps' folders.
+    pub runtime_dir: PathBuf,
+    /// Service manager.
+    pub units: Arc<U>,
+    /// Addresses.
+    pub vips: Arc<V>,
+    /// What outlives a boot.
+    pub journal: Journal,
+    /// Entries in the fence table.
+    pub fences: Fences,
+    /// Leases.
+    pub leases: LeaseHandle,
 }
 
 /// The manager.
@@ -82,6 +107,11 @@ pub struct Manager<U, V> {
     workers: BTreeMap<String, Handle>,
     hearing: Hearing,
     quorum: Quorum,
+    fences: Fences,
+    leases: LeaseHandle,
+    view: Arc<LeaseView>,
+    /// What was asked of the lease host last.
+    asked: BTreeMap<Slot, Wanted>,
     problems: BTreeMap<&'static str, String>,
     /// Since when the leader's beat knows a newer assignment than ours.
     behind_since: Option<Duration>,
@@ -92,7 +122,8 @@ pub struct Manager<U, V> {
 impl<U: Units, V: Vips> Manager<U, V> {
     /// Makes the manager with what the journal has; [`Manager::begin`] starts the workers.
     #[must_use]
-    pub fn new(identity: Identity, runtime_dir: PathBuf, units: Arc<U>, vips: Arc<V>, journal: Journal, outputs: Outputs) -> Self {
+    pub fn new(parts: Parts<U, V>, outputs: Outputs) -> Self {
+        let Parts { identity, runtime_dir, units, vips, journal, fences, leases } = parts;
         let hearing = Hearing::new(identity.node.clone(), clock::since_boot());
         Self {
             identity,
@@ -105,6 +136,10 @@ impl<U: Units, V: Vips> Manager<U, V> {
             workers: BTreeMap::new(),
             hearing,
             quorum: Quorum::Unknown,
+            fences,
+            leases,
+            view: Arc::default(),
+            asked: BTreeMap::new(),
             problems: BTreeMap::new(),
             behind_since: None,
             highest_term: 0,
@@ -128,6 +163,8 @@ impl<U: Units, V: Vips> Manager<U, V> {
             self.worker(&app);
         }
         self.sweep_addresses().await;
+        self.tell_workers();
+        self.ask_leases().await;
         self.publish();
     }
 
@@ -167,6 +204,41 @@ impl<U: Units, V: Vips> Manager<U, V> {
         false
     }
 
+    /// Takes the lease host's newest view.
+    pub async fn leased(&mut self, view: Arc<LeaseView>) {
+        self.problem("leases", (!view.trouble.is_empty()).then(|| view.trouble.clone()));
+        self.view = view;
+        self.tell_workers();
+        self.ask_leases().await;
+        self.publish();
+    }
+
+    /// Tells the lease host what this node is a candidate for, and what it is to let go.
+    async fn ask_leases(&mut self) {
+        let node = self.identity.node.clone();
+        let mut wants = BTreeMap::new();
+        let mut gives = BTreeMap::new();
+        if let Some(assignment) = &self.assignment {
+            for (app, entry) in &assignment.apps {
+                let observed = self.workers.get(app).and_then(|w| w.observed.as_ref());
+                if let Some(unit) = self.fences.unit(app, entry) {
+                    wanted(&node, app, entry, observed, unit, &mut wants);
+                }
+            }
+        }
+        for app in self.workers.keys() {
+            let entry = self.assignment.as_ref().and_then(|a| a.apps.get(app));
+            given_up(&node, app, entry, &self.view, &mut gives);
+        }
+        if self.asked != wants {
+            self.asked.clone_from(&wants);
+            self.leases.ask(Command::Want(wants)).await;
+        }
+        if !gives.is_empty() {
+            self.leases.ask(Command::GiveUp(gives)).await;
+        }
+    }
+
     /// Looks at the clock: a majority may have become too old.
     pub fn tick(&mut self) {
         let quorum = self.hearing.quorum(clock::since_boot());
@@ -175,25 +247,37 @@ impl<U: Units, V: Vips> Manager<U, V> {
         }
         match quorum {
             Quorum::Yes => info!("a majority of the nodes is heard"),
-            Quorum::No => warn!("fewer than a majority of the nodes are heard, exclusive things are given up"),
+            Quorum::No => warn!("fewer than a majority of the nodes are heard"),
             Quorum::Unknown => {}
         }
         self.quorum = quorum;
-        self.tell_workers();
         self.publish();
     }
 
     /// Takes a worker's report.
-    pub fn reported(&mut self, report: Report) {
-        let wanted = self.assignment.as_ref().is_some_and(|a| a.apps.get(&report.app).is_some_and(|e| e.role != Role::Absent));
-        if let Some(handle) = self.workers.get_mut(&report.app) {
-            handle.observed = report.observed;
-            if handle.observed.is_none() && !wanted {
-                if let Some(handle) = self.workers.remove(&report.app) {
+    pub async fn reported(&mut self, report: Report) {
+        let Report { app, observed, tenures, cgroup } = report;
+        let entry = self.assignment.as_ref().and_then(|a| a.apps.get(&app));
+        let wanted = entry.is_some_and(|e| e.role != Role::Absent);
+        self.fences.set_cgroup(&app, &cgroup);
+        if let Some(handle) = self.workers.get_mut(&app) {
+            // What was seen under older tenures says nothing of the present ones: the worker may have started something since.
+            let current = tenures == handle.tenures.version;
+            let gone = if current { stopped(&app, entry, observed.as_ref(), &self.view) } else { Vec::new() };
+            handle.observed = observed;
+            let finished = handle.observed.is_none() && !wanted;
+            let holds = handle.tenures.app.is_some() || handle.tenures.vip.is_some() || !handle.tenures.ring.is_empty();
+            if !gone.is_empty() {
+                self.leases.ask(Command::Stopped(gone)).await;
+            }
+            if finished && !holds {
+                if let Some(handle) = self.workers.remove(&app) {
                     handle.task.abort();
                 }
+                self.fences.remove(&app);
             }
         }
+        self.ask_leases().await;
         self.publish();
     }
 
@@ -251,6 +335,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
                 }
                 info!(term = order.term, generation = order.generation, "assignment taken");
                 self.take(assignment);
+                self.ask_leases().await;
                 None
             }
             Verdict::Older => {
@@ -296,8 +381,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
         Desired {
             entry: entry.unwrap_or_else(|| AppAssignment { role: Role::Absent, ..AppAssignment::default() }),
             generation: assignment.map_or(0, |a| a.order.generation),
-            same_boot: assignment.is_some_and(|a| a.boot_id == self.identity.boot_id),
-            quorum: self.quorum,
+            tenures: self.workers.get(app).map(|w| w.tenures.clone()).unwrap_or_default(),
             node_address: self.identity.address.clone(),
         }
     }
@@ -308,7 +392,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
             return;
         }
         let (desired, receiver) = watch::channel(self.desired(app));
-        let parts = Parts {
+        let parts = worker::Parts {
             app: app.to_owned(),
             node: self.identity.node.clone(),
             folder: self.runtime_dir.join(app),
@@ -317,10 +401,18 @@ impl<U: Units, V: Vips> Manager<U, V> {
             reports: self.reports.0.clone(),
         };
         let task = tokio::spawn(Worker::new(parts, receiver).run());
-        self.workers.insert(app.to_owned(), Handle { desired, task, observed: None });
+        self.workers.insert(app.to_owned(), Handle { desired, task, observed: None, tenures: Tenures::default() });
     }
 
-    fn tell_workers(&self) {
+    fn tell_workers(&mut self) {
+        for (app, handle) in &mut self.workers {
+            let entry = self.assignment.as_ref().and_then(|a| a.apps.get(app));
+            let version = handle.tenures.version;
+            let now = Tenures { version, ..tenures_of(app, entry, &self.view) };
+            if now != handle.tenures {
+                handle.tenures = Tenures { version: version + 1, ..now };
+            }
+        }
         for (app, handle) in &self.workers {
             let desired = self.desired(app);
             handle.desired.send_if_modified(|now| {

@@ -26,12 +26,12 @@ use tracing::{info, warn};
 
 use crate::drivers::{ActiveState, Held, UnitError, Units, Vips, unit_text};
 use crate::worker::decide::{Memory, Seen, Step};
-use crate::worker::target::{Desired, Target, Wish, give_up, target};
+use crate::worker::target::{Desired, Target, Wish, target};
 
-/// How long a VIP stays without being refreshed.
-const VIP_VALID: Duration = Duration::from_secs(3);
+/// How long a VIP stays without being refreshed: the last line (rule F7), behind the guard.
+const VIP_VALID: Duration = Duration::from_secs(2);
 /// How often a VIP is refreshed.
-const VIP_REFRESH: Duration = Duration::from_secs(1);
+const VIP_REFRESH: Duration = Duration::from_millis(500);
 /// Longest start, restart or reload; a unit's own time-outs are shorter as a rule.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest stop before it is complained about and tried again.
@@ -52,6 +52,10 @@ pub struct Report {
     pub app: String,
     /// What is seen; none when nothing is left of the App.
     pub observed: Option<AppObserved>,
+    /// [`Tenures::version`](target::Tenures) that the worker acted on.
+    pub tenures: u64,
+    /// The unit's cgroup below the root of the hierarchy; empty while it has none.
+    pub cgroup: String,
 }
 
 /// What a worker is made of.
@@ -83,7 +87,7 @@ pub struct Worker<U, V> {
     saw_failed: bool,
     /// When the App last failed here, and with which version of its spec.
     failed: Option<(Instant, u64)>,
-    reported: Option<AppObserved>,
+    reported: Option<(AppObserved, u64)>,
     refreshed: Instant,
 }
 
@@ -113,8 +117,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         let mut unit_changes = None;
         loop {
             let desired = self.desired.borrow_and_update().clone();
-            self.note_lost_tenures(&desired);
-            let target = target(&self.parts.app, &self.parts.node, &desired, self.memory.gave_up, self.memory.partitions.as_ref());
+            let target = target(&self.parts.app, &self.parts.node, &desired);
             if target.unit != unit_of_changes {
                 unit_of_changes.clone_from(&target.unit);
                 unit_changes = Some(self.parts.units.changes(&target.unit));
@@ -182,21 +185,6 @@ impl<U: Units, V: Vips> Worker<U, V> {
         }
     }
 
-    fn note_lost_tenures(&mut self, desired: &Desired) {
-        let now = give_up(desired, self.memory.gave_up);
-        if now != self.memory.gave_up {
-            warn!(app = self.parts.app, epoch = now.app.max(now.vip).max(now.ring), "no majority is heard, exclusive things are given up");
-            self.memory.gave_up = now;
-            self.save();
-        }
-        if self.memory.uid != desired.entry.uid && !desired.entry.uid.is_empty() {
-            // Another App of the same name: its epochs begin anew.
-            self.memory.uid.clone_from(&desired.entry.uid);
-            self.memory.gave_up = give_up(desired, target::GaveUp::default());
-            self.save();
-        }
-    }
-
     async fn look(&self, target: &Target) -> Result<Seen, String> {
         let chain = |e: UnitError| cluster_telemetry::chain(&e);
         let units = &self.parts.units;
@@ -252,9 +240,10 @@ impl<U: Units, V: Vips> Worker<U, V> {
 
     async fn report(&mut self, desired: &Desired, target: &Target, seen: &Seen) {
         let observed = observe::observed(desired, target, &self.memory, seen, &self.trouble);
-        if self.reported.as_ref() != Some(&observed) {
-            self.reported = Some(observed.clone());
-            let report = Report { app: self.parts.app.clone(), observed: Some(observed) };
+        let tenures = desired.tenures.version;
+        if self.reported.as_ref() != Some(&(observed.clone(), tenures)) {
+            self.reported = Some((observed.clone(), tenures));
+            let report = Report { app: self.parts.app.clone(), observed: Some(observed), tenures, cgroup: seen.unit.control_group.clone() };
             // The manager is gone only when the agent ends.
             let _told = self.parts.reports.send(report).await;
         }
@@ -360,8 +349,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                         return false;
                     }
                     let newest = self.desired.borrow().clone();
-                    let gave_up = give_up(&newest, self.memory.gave_up);
-                    let wanted = target::target(&self.parts.app, &self.parts.node, &newest, gave_up, self.memory.partitions.as_ref());
+                    let wanted = target::target(&self.parts.app, &self.parts.node, &newest);
                     if wanted.run != Wish::Yes || wanted.unit != unit {
                         // The stop that follows takes the place of the job under way.
                         self.desired.mark_changed();
@@ -479,7 +467,8 @@ impl<U: Units, V: Vips> Worker<U, V> {
         info!(app = self.parts.app, "nothing of the App is left here");
         self.memory = Memory::default();
         self.reported = None;
-        let _told = self.parts.reports.send(Report { app: self.parts.app.clone(), observed: None }).await;
+        let tenures = self.desired.borrow().tenures.version;
+        let _told = self.parts.reports.send(Report { app: self.parts.app.clone(), observed: None, tenures, cgroup: String::new() }).await;
     }
 
     fn save(&mut self) {

@@ -35,7 +35,7 @@ impl Addresses {
     /// Removes the address; true if it was there.
     pub(crate) fn remove(&mut self, interface: u32, prefix: u8, address: &[u8]) -> bool {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut message = [0_u8; HEADER + IFADDR + 2 * (4 + 16)];
+        let mut message = [0_u8; HEADER + IFADDR + 4 + 16];
         let length = build(&mut message, self.sequence, interface, prefix, address);
         let Some(message) = message.get(..length) else { return false };
         if send(self.socket.as_raw_fd(), message, MsgFlags::empty()).is_err() {
@@ -55,7 +55,9 @@ impl Addresses {
 /// Writes the request and returns its length.
 fn build(out: &mut [u8], sequence: u32, interface: u32, prefix: u8, address: &[u8]) -> usize {
     let attribute = 4 + address.len();
-    let length = HEADER + IFADDR + 2 * attribute;
+    // For IPv4 the kernel compares the prefix only with IFA_ADDRESS given: without it the address goes whatever its prefix.
+    let kinds: &[u16] = if address.len() == 4 { &[IFA_LOCAL] } else { &[IFA_ADDRESS] };
+    let length = HEADER + IFADDR + kinds.len() * attribute;
     let mut at = 0;
     let mut put = |bytes: &[u8]| {
         if let Some(place) = out.get_mut(at..at + bytes.len()) {
@@ -70,7 +72,7 @@ fn build(out: &mut [u8], sequence: u32, interface: u32, prefix: u8, address: &[u
     put(&0_u32.to_ne_bytes());
     put(&[if address.len() == 4 { AF_INET } else { AF_INET6 }, prefix, 0, 0]);
     put(&interface.to_ne_bytes());
-    for kind in [IFA_LOCAL, IFA_ADDRESS] {
+    for kind in kinds {
         put(&u16::try_from(attribute).unwrap_or(0).to_ne_bytes());
         put(&kind.to_ne_bytes());
         put(address);
