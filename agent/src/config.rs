@@ -1,11 +1,15 @@
 //! The agent's configuration, `/etc/clusterctl/agent.yaml`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use cluster_bus::NatsConfig;
 use cluster_schemas::name::{NameError, check_name};
 use serde::Deserialize;
+use uuid::Uuid;
+
+/// Most voters of a cluster (protocols B5.6).
+const VOTERS_MAX: usize = 5;
 
 /// The configuration file.
 #[derive(Debug, Clone, Deserialize)]
@@ -13,12 +17,12 @@ use serde::Deserialize;
 pub struct Config {
     /// Name of the cluster: the prefix of everything in NATS.
     pub cluster: String,
+    /// Identity of the cluster, made by `clusterctl init`: two clusters may have one name. Absent in files written by hand.
+    #[serde(default)]
+    pub cluster_id: Option<Uuid>,
     /// Name of this node, unique in the cluster.
     pub node: String,
-    /// Identity of the cluster, made by `clusterctl init`; derived from the name when absent.
-    #[serde(default)]
-    pub cluster_id: Option<uuid::Uuid>,
-    /// The first voter list (protocols B6): the node that founds the cluster names itself here, nobody else names anybody.
+    /// The first voters (rule B6): one node at `clusterctl init`. Later sets are learnt from the voters themselves.
     #[serde(default)]
     pub voters: Vec<String>,
     /// Labels for `placement.nodeSelector`.
@@ -84,6 +88,14 @@ pub enum ConfigError {
         /// Which rule it breaks.
         source: NameError,
     },
+    /// The voters cannot be a set of voters.
+    #[error("{path}: voters: {reason}")]
+    Voters {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
 }
 
 /// Reads and checks the configuration.
@@ -92,12 +104,22 @@ pub enum ConfigError {
 /// What is wrong, where.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    let config: Config = serde_saphyr::from_str(&text)
-        .map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string() })?;
-    for (field, name) in [("cluster", &config.cluster), ("node", &config.node)] {
+    let config: Config =
+        serde_saphyr::from_str(&text).map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string() })?;
+    let voters = config.voters.iter().map(|voter| ("voters", voter));
+    for (field, name) in [("cluster", &config.cluster), ("node", &config.node)].into_iter().chain(voters) {
         check_name(name).map_err(|source| ConfigError::Name { path: path.to_owned(), field, name: name.clone(), source })?;
     }
-    Ok(config)
+    let distinct: BTreeSet<&String> = config.voters.iter().collect();
+    let reason = match config.voters.len() {
+        n if n > VOTERS_MAX => Some("at most 5 nodes vote"),
+        n if n != distinct.len() => Some("a node is named twice"),
+        _ => None,
+    };
+    match reason {
+        Some(reason) => Err(ConfigError::Voters { path: path.to_owned(), reason }),
+        None => Ok(config),
+    }
 }
 
 #[cfg(test)]
@@ -113,9 +135,49 @@ mod tests {
         let config = load(&path).expect("a good file");
         assert_eq!((config.node.as_str(), config.nats.replicas), ("n1", 1));
         assert_eq!(config.runtime_dir, PathBuf::from("/run/clusterctl"));
+        assert_eq!((config.cluster_id, config.voters.len()), (None, 0));
         std::fs::write(&path, text.replace("labels", "lables")).expect("a written file");
         assert!(matches!(load(&path), Err(ConfigError::Parse { .. })));
         std::fs::write(&path, text.replace("n1", "../n1")).expect("a written file");
         assert!(matches!(load(&path), Err(ConfigError::Name { field: "node", .. })));
+    }
+    #[test]
+    fn cluster_id_and_voters_are_read_and_held_to_their_rules() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("agent.yaml");
+        let text = "cluster: c\nclusterId: 6f1c2a34-8b5d-4e6f-9a70-1b2c3d4e5f60\nnode: n1\nvoters: [n1, n2, n3]\nnats: { servers: [\"nats://h\"] }\n";
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("a written file");
+            load(&path)
+        };
+        let config = read(text).expect("a good file");
+        assert_eq!(
+            (config.cluster_id.map(|id| id.to_string().len()), config.voters),
+            (Some(36), vec!["n1".to_owned(), "n2".to_owned(), "n3".to_owned()])
+        );
+        assert!(matches!(read(&text.replace("6f1c2a34-", "")), Err(ConfigError::Parse { .. })));
+        assert!(matches!(read(&text.replace("n2, n3", "N2")), Err(ConfigError::Name { field: "voters", .. })));
+        assert!(matches!(read(&text.replace("n2, n3", "n1")), Err(ConfigError::Voters { .. })));
+        assert!(matches!(read(&text.replace("n2, n3", "a, b, c, d, e")), Err(ConfigError::Voters { .. })));
+    }
+
+    /// The example with the settings that it only mentions.
+    fn with_all_settings(example: &str) -> String {
+        let setting = |rest: &&str| rest.split_once(": ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_alphabetic()));
+        example.lines().map(|line| line.strip_prefix("# ").filter(setting).unwrap_or(line)).fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    #[test]
+    fn the_example_is_a_good_file() {
+        let example = include_str!("../dist/agent.yaml");
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("agent.yaml");
+        std::fs::write(&path, example).expect("a written file");
+        let short = load(&path).expect("a good file");
+        assert_eq!((short.node.as_str(), short.nats.servers.len(), short.nats.replicas, short.address), ("n1", 3, 3, None));
+        std::fs::write(&path, with_all_settings(example)).expect("a written file");
+        let long = load(&path).expect("a good file");
+        assert_eq!((long.state_dir, long.runtime_dir), (default_state_dir(), default_runtime_dir()));
+        assert!(long.address.is_some());
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::setup;
+
 /// Exit codes as `--help` shows them; README.md of this folder has the same list.
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -58,6 +60,12 @@ pub(crate) enum Command {
     Validate(FileArgs),
     /// Print the versions of client and controller
     Version(VersionArgs),
+    /// Begin a new cluster: write the configuration of its first machine
+    Init(setup::InitArgs),
+    /// Write the configuration of a machine that joins a cluster
+    Join(setup::JoinArgs),
+    /// Print what a machine needs to join this machine's cluster
+    JoinFile(setup::JoinFileArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
 }

@@ -239,7 +239,7 @@ fn read_file(path: &Path) -> io::Result<String> {
 }
 
 /// The base URL that `given` means: `http://HOST:PORT`, with the usual port where neither scheme nor port is given.
-fn server_url(given: &str) -> Result<String, ConfigError> {
+pub(crate) fn server_url(given: &str) -> Result<String, ConfigError> {
     let bad = |reason| ConfigError::Server { url: given.to_owned(), reason };
     let text = given.trim();
     let bare = !text.contains("://");
@@ -365,5 +365,16 @@ mod tests {
         assert!(error.contains("cannot have") && !error.contains("two"), "{error}");
         std::fs::write(&flag, "x".repeat(70_000)).unwrap();
         assert!(matches!(token(Some(&flag), &environment).unwrap_err(), ConfigError::Read { .. }));
+    }
+
+    #[test]
+    fn the_example_is_a_good_file() {
+        let example = include_str!("../dist/cli.yaml");
+        let (_home, environment) = home(example);
+        let settings = load(connection(&[]), &environment).unwrap();
+        assert_eq!((settings.servers.len(), settings.token.is_some()), (3, false));
+        let (home, environment) = home(&example.replace("# tokenFile", "tokenFile"));
+        std::fs::write(home.path().join(".config/clusterctl/token"), "secret\n").unwrap();
+        assert!(load(connection(&[]), &environment).unwrap().token.is_some());
     }
 }

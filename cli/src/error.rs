@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::input::InputError;
+use crate::setup::SetupError;
 
 /// How a command ended. The numbers are an interface: scripts test them (README.md of this folder).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +45,9 @@ pub(crate) enum CliError {
     /// The manifests.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// This machine's configuration cannot be made.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// The request to the controller.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -64,7 +68,7 @@ impl CliError {
     /// The exit code that goes with it.
     pub(crate) const fn exit(&self) -> Exit {
         match self {
-            Self::Usage { .. } | Self::Config(_) | Self::Input(_) => Exit::Usage,
+            Self::Usage { .. } | Self::Config(_) | Self::Input(_) | Self::Setup(_) => Exit::Usage,
             Self::Client(ClientError::Unreachable { .. }) => Exit::Unreachable,
             Self::Client(_) | Self::NotFound { .. } | Self::Output(_) => Exit::Failed,
         }
@@ -76,6 +80,7 @@ impl CliError {
             Self::Usage { hint, .. } => hint.iter().cloned().collect(),
             Self::Config(error) => error.hint().into_iter().collect(),
             Self::Input(error) => error.hint().into_iter().collect(),
+            Self::Setup(error) => error.hint().into_iter().collect(),
             Self::Client(error) => error.hints(),
             Self::NotFound { similar, .. } => similar.iter().map(|name| format!("did you mean {name}?")).collect(),
             Self::Output(_) => Vec::new(),

@@ -16,6 +16,7 @@ mod io;
 mod output;
 mod resource;
 mod ring;
+mod setup;
 mod suggest;
 mod version;
 
@@ -60,6 +61,9 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Ring(args) => ring::run(&args, &connect()?, io),
         Command::Validate(args) => apply::validate(&args, io),
         Command::Version(args) => version::run(&args, connect, io),
+        Command::Init(args) => setup::init(&args, io),
+        Command::Join(args) => setup::join(&args, io),
+        Command::JoinFile(args) => setup::join_file(&args, io),
         Command::Completion(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "clusterctl", &mut script);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use cluster_bus::NatsConfig;
 use cluster_schemas::name::{NameError, check_name};
 use serde::Deserialize;
+use uuid::Uuid;
 
 /// Shortest bearer token that is accepted, in bytes.
 const TOKEN_MIN: usize = 16;
@@ -16,6 +17,9 @@ const TOKEN_MIN: usize = 16;
 pub struct Config {
     /// Name of the cluster: the prefix of everything in NATS.
     pub cluster: String,
+    /// Identity of the cluster, made by `clusterctl init`: two clusters may have one name. Absent in files written by hand.
+    #[serde(default)]
+    pub cluster_id: Option<Uuid>,
     /// Name of this controller, unique among them; usually the node's.
     pub name: String,
     /// How to reach NATS.
@@ -23,7 +27,7 @@ pub struct Config {
     /// Where the HTTP API listens. Anything but loopback needs `tokenFile`.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// File with the bearer token that every request must carry.
+    /// File with the bearer token that every request must carry; a relative path is beside this file.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
 }
@@ -102,9 +106,11 @@ pub fn load(path: &Path) -> Result<Checked, ConfigError> {
     }
     let token = match &config.token_file {
         Some(file) => {
-            let token = read(file)?.trim().to_owned();
+            // Beside the configuration wherever that is: systemd shows both to a service as credentials, in a folder of its own.
+            let file = path.parent().unwrap_or(Path::new("/")).join(file);
+            let token = read(&file)?.trim().to_owned();
             if token.len() < TOKEN_MIN {
-                return Err(ConfigError::ShortToken { path: file.clone() });
+                return Err(ConfigError::ShortToken { path: file });
             }
             Some(token)
         }
@@ -145,6 +151,8 @@ mod tests {
         assert!(matches!(load(&path), Err(ConfigError::ShortToken { .. })));
         std::fs::write(&token, "0123456789abcdef\n").expect("a written file");
         assert_eq!(load(&path).expect("a good file").token.as_deref(), Some("0123456789abcdef"));
+        std::fs::write(&path, format!("{NATS}listen: 0.0.0.0:7070\ntokenFile: token\n")).expect("a written file");
+        assert_eq!(load(&path).expect("a token beside the file").token.as_deref(), Some("0123456789abcdef"));
     }
 
     #[test]
@@ -153,5 +161,22 @@ mod tests {
         assert!(matches!(load(&path), Err(ConfigError::Parse { .. })));
         let (_dir, path) = written(&NATS.replace("n1", "N_1"));
         assert!(matches!(load(&path), Err(ConfigError::Name { field: "name", .. })));
+    }
+
+    /// The example with the settings that it only mentions.
+    fn with_all_settings(example: &str) -> String {
+        let setting = |rest: &&str| rest.split_once(": ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_alphabetic()));
+        example.lines().map(|line| line.strip_prefix("# ").filter(setting).unwrap_or(line)).fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    #[test]
+    fn the_example_is_a_good_file() {
+        let example = include_str!("../dist/controller.yaml");
+        let (_dir, path) = written(example);
+        assert!(load(&path).expect("a good file").token.is_none());
+        let (dir, path) = written(&with_all_settings(example));
+        std::fs::write(dir.path().join("token"), "0123456789abcdef").expect("a written file");
+        let open = load(&path).expect("a good file");
+        assert!(!open.config.listen.ip().is_loopback() && open.token.is_some());
     }
 }

@@ -12,7 +12,7 @@ use crate::node::{SLEEPER, SOON, changed, install, last_reload, quiet, run, serv
 
 pub(crate) async fn a_new_file_needs_no_reload_and_a_changed_one_does(driver: &Systemd) {
     let unit = "t-text.service";
-    let (one, two) = (service(&format!("ExecStart={SLEEPER} one")), service(&format!("ExecStart={SLEEPER} two")));
+    let (one, two) = (service(&format!("Type=exec\nExecStart={SLEEPER} one")), service(&format!("Type=exec\nExecStart={SLEEPER} two")));
     // systemd may know the name already, as one that does not exist.
     assert_eq!(driver.observe(unit).await.unwrap().load_state, LoadState::NotFound);
     let reload = last_reload();
@@ -52,10 +52,10 @@ pub(crate) async fn a_new_file_needs_no_reload_and_a_changed_one_does(driver: &S
 
 pub(crate) async fn a_reload_that_was_missed_is_made_up_for(driver: &Systemd) {
     let unit = "t-missed.service";
-    install(driver, unit, &format!("ExecStart={SLEEPER} one")).await;
+    install(driver, unit, &format!("Type=exec\nExecStart={SLEEPER} one")).await;
     driver.start(unit, SOON).await.unwrap();
     // As if the agent had been killed right after it wrote the new text.
-    let two = service(&format!("ExecStart={SLEEPER} two"));
+    let two = service(&format!("Type=exec\nExecStart={SLEEPER} two"));
     write("/run/systemd/system/t-missed.service", &two);
     assert!(driver.observe(unit).await.unwrap().need_daemon_reload);
     assert_eq!(driver.install(unit, &two).await.unwrap(), Installed::Unchanged);
@@ -83,7 +83,7 @@ pub(crate) async fn units_of_others_are_not_touched(driver: &Systemd) {
         run("systemctl", &["daemon-reload"]);
     }
     // An instance of somebody's template has no file of its own.
-    write("/etc/systemd/system/t-template@.service", &format!("[Service]\nExecStart={SLEEPER} %i\n"));
+    write("/etc/systemd/system/t-template@.service", &format!("[Service]\nType=exec\nExecStart={SLEEPER} %i\n"));
     let error = driver.install("t-template@7.service", &text).await.unwrap_err();
     assert!(matches!(&error, UnitError::NotOurs { path, .. } if path.ends_with("t-template@.service")), "{error:?}");
     driver.start("t-template@7.service", SOON).await.unwrap();

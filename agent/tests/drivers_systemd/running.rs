@@ -179,8 +179,7 @@ pub(crate) async fn a_stop_counts_only_when_no_process_is_left(driver: &Systemd)
 
 pub(crate) async fn a_stop_kills_what_does_not_heed_it(driver: &Systemd) {
     let unit = "t-deaf.service";
-    let deaf =
-        "Type=exec\nRestart=always\nRestartSec=0\nTimeoutStopSec=1\nExecStart=:/usr/bin/perl -e '$SIG{TERM}=\"IGNORE\"; sleep 1000 while 1'";
+    let deaf = "Type=exec\nRestart=always\nRestartSec=0\nTimeoutStopSec=1\nExecStart=:/usr/bin/perl -e '$SIG{TERM}=\"IGNORE\"; sleep 1000 while 1'";
     install(driver, unit, deaf).await;
     driver.start(unit, SOON).await.unwrap();
     let pid = driver.observe(unit).await.unwrap().main_pid;

@@ -7,5 +7,6 @@ mod fake;
 mod get;
 mod ring;
 mod servers;
+mod setup;
 mod usage;
 mod world;

@@ -21,6 +21,10 @@ pub(crate) struct Matching {
     pub mask: Vec<bool>,
     /// The matching nodes, rising.
     pub list: Vec<usize>,
+    /// How many of them are Live.
+    pub live: usize,
+    /// How many of them can be given exclusive things.
+    pub holding: usize,
     /// The rest of a sentence that says who is left out, such as `; n4 is not eligible: label zone=z1 missing`.
     pub left_out: String,
 }
@@ -119,8 +123,10 @@ fn matching(world: &World<'_>, placement: &Placement) -> Matching {
             format!("; {} {} not eligible: {}", world.names(nodes), words::is_are(nodes.len()), why.join(", "))
         })
         .collect();
-    let list = mask.iter().enumerate().filter(|(_, fits)| **fits).map(|(number, _)| number).collect();
-    Matching { mask, list, left_out }
+    let list: Vec<usize> = mask.iter().enumerate().filter(|(_, fits)| **fits).map(|(number, _)| number).collect();
+    let live = list.iter().filter(|n| world.nodes[**n].live).count();
+    let holding = list.iter().filter(|n| world.nodes[**n].can_hold()).count();
+    Matching { mask, list, live, holding, left_out }
 }
 
 /// What keeps each node from running `app` now; `extra` adds the rules that depend on the moment.

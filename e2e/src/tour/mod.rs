@@ -3,6 +3,7 @@
 
 mod failover;
 mod failure;
+mod figures;
 mod left;
 mod paper;
 mod platform;
@@ -13,6 +14,7 @@ mod view;
 
 pub use failover::{FAILOVER_LIMIT, Failover, crash_and_wait};
 pub use failure::{Expected, Failure};
+pub use figures::{NAMES, measure};
 pub use left::left_of;
 pub use paper::{Paper, time};
 pub use platform::{APPS, VIP};

@@ -26,8 +26,13 @@ pub(super) async fn tail(unit: &str, lines: u32) -> Vec<String> {
     // What a program said just before it ended may still be on its way into the journal. Without this the tail is older, no worse.
     let _ = run(&["--sync"], SYNC_TIME).await;
     let count = format!("--lines={lines}");
-    let unit = format!("--unit={unit}");
-    match run(&["--boot", "--no-pager", "--quiet", "--output=cat", &count, &unit], READ_TIME).await {
+    let [own, about, object, core] =
+        ["_SYSTEMD_UNIT", "UNIT", "OBJECT_SYSTEMD_UNIT", "COREDUMP_UNIT"].map(|field| format!("{field}={unit}"));
+    // What `--unit` asks for, but for messages about the unit that are not from PID 1 itself: a child of it that cannot execute the
+    // program says why, and is often gone before the journal finds out which unit it belonged to.
+    let matches = [&own, "+", &about, "_UID=0", "+", &object, "_UID=0", "+", &core, "_UID=0"];
+    let arguments = [&["--boot", "--no-pager", "--quiet", "--output=cat", &count][..], &matches[..]].concat();
+    match run(&arguments, READ_TIME).await {
         Some(output) => last_lines(&output, lines),
         None => Vec::new(),
     }

@@ -31,11 +31,12 @@ pub(super) fn check(input: &Input<'_>, plan: &Plan, report: &mut Report) {
         }
     }
     conflicts(input, &sites, report);
+    let involved = involved(input);
     for (name, app) in input.apps.iter().filter(|(_, a)| !a.is_deleted()) {
         let at = sites.get(name.as_str()).map_or(&[][..], Vec::as_slice);
         apart(app, &sites, at, report);
         match app.spec.mode {
-            Mode::Replicas => replicas(input, plan, app, at, report),
+            Mode::Replicas => replicas(input, plan, app, at, !involved.contains(name.as_str()), report),
             Mode::Ring => ring(app, at, report),
             Mode::Singleton | Mode::Spread => {}
         }
@@ -110,6 +111,12 @@ fn apart(app: &App, sites: &Sites<'_>, at: &[Site<'_>], report: &mut Report) {
     }
 }
 
+/// Apps that are to be kept apart from others, whichever asked.
+fn involved<'a>(input: &Input<'a>) -> BTreeSet<&'a str> {
+    let asking = input.apps.iter().filter(|(_, a)| !a.spec.placement.away_from_apps.is_empty());
+    asking.flat_map(|(name, a)| a.spec.placement.away_from_apps.iter().chain([name]).map(String::as_str)).collect()
+}
+
 /// Whether an App that `app` has to be kept apart from, whichever asked, runs on `site`.
 fn beside_another(input: &Input<'_>, app: &App, site: &Site<'_>) -> bool {
     let name = &app.metadata.name;
@@ -119,7 +126,8 @@ fn beside_another(input: &Input<'_>, app: &App, site: &Site<'_>) -> bool {
     })
 }
 
-fn replicas(input: &Input<'_>, plan: &Plan, app: &App, at: &[Site<'_>], report: &mut Report) {
+/// `free`: no other App has to be kept apart from this one.
+fn replicas(input: &Input<'_>, plan: &Plan, app: &App, at: &[Site<'_>], free: bool, report: &mut Report) {
     let name = &app.metadata.name;
     let asked = app.spec.replicas.unwrap_or(1) as usize;
     let members: Vec<&Site<'_>> = at.iter().filter(|s| s.live && is(s, app, Role::Member)).collect();
@@ -135,8 +143,6 @@ fn replicas(input: &Input<'_>, plan: &Plan, app: &App, at: &[Site<'_>], report: 
             format!("App {name} loses a healthy instance on {} while {healthy_after} of {asked} are healthy elsewhere", site.name)
         });
     }
-    let free = app.spec.placement.away_from_apps.is_empty()
-        && !input.apps.values().any(|other| other.spec.placement.away_from_apps.contains(name));
     if !free || plan.notes.get(name).is_some_and(|n| n.conflict.is_some()) {
         return;
     }

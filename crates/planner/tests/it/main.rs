@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod builders;
+mod checker;
 mod claims;
 mod cluster;
 mod platform;
@@ -10,3 +11,4 @@ mod random;
 mod ring;
 mod sim;
 mod singleton;
+mod statuses;

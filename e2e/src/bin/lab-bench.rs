@@ -1,0 +1,45 @@
+//! `lab-bench`: figures measured in labs, a line of JSON each. `make bench` runs it among others.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use cluster_e2e::tour::{NAMES, measure, supervised};
+
+/// Measures what users wait for: nodes, applies, fail-overs. Needs root; leaves nothing behind.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    /// One figure; all when absent
+    #[arg(long, default_value = "", hide_default_value = true)]
+    only: String,
+    /// How many labs to start; the median counts
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// The name of the labs
+    #[arg(long, default_value = "bench")]
+    name: String,
+    /// Names the figures and ends
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    let Cli { only, runs, name, list } = Cli::parse();
+    let say = |text: &str| drop(writeln!(std::io::stderr(), "lab-bench: {text}"));
+    if list {
+        let listed = writeln!(std::io::stdout(), "{}", NAMES.join("\n"));
+        return if listed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let work = || match measure(&name, &only, runs, &mut std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&failure.to_string());
+            ExitCode::FAILURE
+        }
+    };
+    supervised(&name, work).unwrap_or_else(|error| {
+        say(&error.chain());
+        ExitCode::FAILURE
+    })
+}
