@@ -38,6 +38,11 @@ fn names(order: &[String]) -> Vec<NodeName> {
     order.iter().filter_map(|n| NodeName::new(n).ok()).collect()
 }
 
+/// The planned holder takes the planned epoch, everybody else one above it.
+const fn below(planned: bool, epoch: u64) -> u64 {
+    if planned { epoch.saturating_sub(1) } else { epoch }
+}
+
 /// What one App makes this node a candidate for.
 pub fn wanted(node: &str, app: &str, entry: &AppAssignment, observed: Option<&AppObserved>, unit: UnitIndex, into: &mut BTreeMap<Slot, Wanted>) {
     if entry.role == Role::Absent {
@@ -50,18 +55,18 @@ pub fn wanted(node: &str, app: &str, entry: &AppAssignment, observed: Option<&Ap
     if entry.mode == Mode::Singleton && is_candidate(&entry.candidates)
         && let Some(slot) = app_slot(app)
     {
-        into.insert(slot, Wanted { unit, role: true, t, order: names(&entry.candidates), ready: !failed });
+        into.insert(slot, Wanted { unit, role: true, t, order: names(&entry.candidates), ready: !failed, seen: below(entry.role == Role::Active, entry.epoch) });
     }
     if let (Some(vip), Some(slot)) = (&entry.vip, vip_slot(entry))
         && is_candidate(&vip.candidates)
     {
-        into.insert(slot, Wanted { unit, role: false, t, order: names(&vip.candidates), ready: running });
+        into.insert(slot, Wanted { unit, role: false, t, order: names(&vip.candidates), ready: running, seen: below(vip.hold, vip.epoch) });
     }
     let Some(ring) = &entry.ring else { return };
     for group in ring.candidates.iter().filter(|g| is_candidate(&g.order)) {
         let order = names(&group.order);
         for slot in group.partitions.iter().filter_map(|p| ring_slot(app, p)) {
-            into.insert(slot, Wanted { unit, role: false, t, order: order.clone(), ready: running });
+            into.insert(slot, Wanted { unit, role: false, t, order: order.clone(), ready: running, seen: entry.epoch });
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cluster_bus::{Bucket, Bus, Kv, KvError, Revised};
-use cluster_planner::{Input, Plan, plan};
+use cluster_planner::{Input, LeasedPlan, Plan, plan_leased};
 use cluster_schemas::{App, AppStatus, Assignment};
 use futures_util::future::join_all;
 use tracing::{debug, error, info, warn};
@@ -129,8 +129,8 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
             assignments: &planned.assignments,
             epoch_floors: &floors,
         };
-        let result = plan(&input);
-        let violations = cluster_planner::check::check(&input, &result);
+        let LeasedPlan { adopted, bare, plan: result } = plan_leased(&input);
+        let violations = cluster_planner::check::check(&Input { assignments: &adopted, ..input }, &bare);
         if !violations.is_empty() {
             for violation in &violations {
                 error!(term = lead.term, "the plan is refused by its checker: {violation:?}");

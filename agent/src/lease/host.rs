@@ -413,8 +413,10 @@ impl Host {
         if self.state.guard_stale {
             return self.event(Event::Withdraw(slot.clone())).await;
         }
+        let (t, seen) = (wanted.t, Epoch(wanted.seen));
         let candidacy = Candidacy { order: wanted.order.clone().into(), ready: wanted.ready, unready_may_go: true };
-        self.event(Event::Candidate { slot: slot.clone(), t: wanted.t, candidacy }).await
+        self.event(Event::Candidate { slot: slot.clone(), t, candidacy }).await?;
+        self.event(Event::Seen { slot: slot.clone(), epoch: seen }).await
     }
 
     fn publish(&mut self) {

@@ -21,6 +21,8 @@ pub struct Wanted {
     pub order: Vec<NodeName>,
     /// Whether this node could serve at once (rule P7).
     pub ready: bool,
+    /// The newest epoch that the assignment knows: tenures get higher ones.
+    pub seen: u64,
 }
 
 /// Where a tenure of this node stands.

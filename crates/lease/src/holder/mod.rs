@@ -91,6 +91,13 @@ pub enum Event {
         /// In this order and state.
         candidacy: Candidacy,
     },
+    /// P2: an epoch of this slot that was heard of elsewhere; attempts use higher ones. Only for a slot it has to do with.
+    Seen {
+        /// This slot.
+        slot: Slot,
+        /// The epoch.
+        epoch: Epoch,
+    },
     /// No candidate any more. What is held stays held until released.
     Withdraw(Slot),
     /// Ask for the slot now, once, whatever the ranks (locks).
@@ -253,6 +260,7 @@ impl<R: Rules> Holder<R> {
                     state.plan_start(env);
                 });
             }
+            Event::Seen { slot, epoch } => self.step(now, jitter, &slot, actions, |state, _| state.seen = state.seen.max(epoch)),
             Event::Withdraw(slot) => self.step(now, jitter, &slot, actions, |state, env| state.withdraw(env, &slot)),
             Event::Acquire { slot, t } => {
                 self.create(&slot, t);
