@@ -144,14 +144,19 @@ pub(crate) async fn a_failing_start_is_told_with_its_log(driver: &Systemd) {
 }
 
 pub(crate) async fn a_unit_over_its_start_limit_starts_again(driver: &Systemd) {
-    let unit = "t-limit.service";
+    let (unit, allowed) = ("t-limit.service", "/run/t-limit-allowed");
     let limit = "[Unit]\nStartLimitIntervalSec=600\nStartLimitBurst=2\n[Service]";
-    driver.install(unit, &crate::node::service(&format!("Type=exec\nExecStart={SLEEPER}")).replace("[Service]", limit)).await.unwrap();
+    let lines = format!("Type=exec\nExecStartPre=/usr/bin/test -e {allowed}\nExecStart={SLEEPER}");
+    driver.install(unit, &crate::node::service(&lines).replace("[Service]", limit)).await.unwrap();
+    let _ = fs::remove_file(allowed);
     for round in 0..6 {
-        driver.start(unit, SOON).await.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
-        assert!(driver.observe(unit).await.unwrap().is_running(), "round {round}");
-        driver.stop(unit, SOON).await.unwrap();
+        let error = driver.start(unit, SOON).await.unwrap_err();
+        let UnitError::JobFailed { result, .. } = &error else { panic!("round {round}: {error:?}") };
+        assert_eq!(result, "exit-code", "round {round}: the limit would hide why it fails");
     }
+    fs::write(allowed, "").unwrap();
+    driver.start(unit, SOON).await.unwrap();
+    assert!(driver.observe(unit).await.unwrap().is_running());
 }
 
 pub(crate) async fn a_stop_counts_only_when_no_process_is_left(driver: &Systemd) {

@@ -209,6 +209,14 @@ impl Systemd {
     /// Start or restart, also of a unit that used up its start limit.
     async fn up(&self, unit: &str, verb: Verb, time: Duration) -> Result<(), UnitError> {
         names::check(unit)?;
+        // A failure is forgotten first, and with it the count of starts: once over its limit, a unit that failed would be refused with
+        // the words of its last failure, which say nothing of a limit.
+        let action = format!("{verb} of unit {unit}");
+        let session = self.session(&action).await?;
+        let active_state = state::active(&session.connection, &names::object_path(unit)).await;
+        if active_state.map_err(|error| errors::lost(&action, error))? == ActiveState::Failed {
+            self.forget_failure(unit).await?;
+        }
         match self.job(unit, verb, time).await {
             Err(UnitError::JobFailed { result, .. }) if result == "start-limit-hit" => {
                 self.forget_failure(unit).await?;

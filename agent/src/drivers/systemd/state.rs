@@ -40,6 +40,16 @@ pub(super) async fn read(connection: &Connection, unit: &str, path: &ObjectPath<
     Ok((state, unit_properties.text("Id").to_owned()))
 }
 
+/// What the unit at `path` does, and nothing else of it.
+pub(super) async fn active(connection: &Connection, path: &ObjectPath<'_>) -> zbus::Result<ActiveState> {
+    let reply = connection.call_method(Some(SYSTEMD), path, Some(PROPERTIES), "Get", &(UNIT, "ActiveState")).await?;
+    let body = reply.body();
+    match body.deserialize()? {
+        Variant::Str(word) => Ok(active_state(word.as_str())),
+        _ => Err(zbus::Error::IncorrectType),
+    }
+}
+
 async fn get_all(connection: &Connection, path: &ObjectPath<'_>, interface: &str) -> zbus::Result<Message> {
     connection.call_method(Some(SYSTEMD), path, Some(PROPERTIES), "GetAll", &(interface,)).await
 }
