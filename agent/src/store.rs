@@ -139,7 +139,7 @@ pub async fn register<V: Vips>(bus: Bus, vips: Arc<V>, node: Node, membership: w
                 return;
             }
             Ok(done) => {
-                let lost = done == Registration::Made && registered || registered && status_is_lost(&statuses, &node.name).await;
+                let lost = registered && (done == Registration::Made || status_is_lost(&statuses, &node.name).await);
                 registered = true;
                 if lost {
                     warn!(node = node.name, "the store was lost, everything is stored in it again");

@@ -1,5 +1,7 @@
 //! The typed buckets against a real NATS server on loopback.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

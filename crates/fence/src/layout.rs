@@ -9,7 +9,7 @@
 //! Who writes what: the agent writes entries and arms words; the guard writes its beat, what it fenced, and what it saw gone. Everything
 //! is atomic, so that a torn view is at worst an old one; an entry's text is guarded by a sequence number (odd while being written).
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 use cluster_lease::word::SlotWord;
 

@@ -49,7 +49,10 @@ impl Mapped {
     pub fn layout(&self) -> &Layout {
         // Page alignment is stricter than the layout's.
         let pointer = self.0.as_ptr().cast::<Layout>();
-        #[expect(unsafe_code, reason = "the mapping is as large as the layout, aligned to a page, lives as long as self, and has only atomics")]
+        #[expect(
+            unsafe_code,
+            reason = "the mapping is as large as the layout, aligned to a page, lives as long as self, and has only atomics"
+        )]
         // SAFETY: `open` checked the length; any bit pattern is a valid atomic; the file never shrinks, since nobody truncates it.
         unsafe {
             &*pointer

@@ -343,7 +343,7 @@ pub(crate) fn copy_unit(unit: &UnitEntry) -> UnitCopy {
         let before = unit.sequence.load(Ordering::Acquire);
         copy = copy_once(unit);
         fence(Ordering::SeqCst);
-        if before % 2 == 0 && unit.sequence.load(Ordering::Acquire) == before {
+        if before.is_multiple_of(2) && unit.sequence.load(Ordering::Acquire) == before {
             break;
         }
         std::hint::spin_loop();

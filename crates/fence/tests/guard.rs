@@ -1,5 +1,7 @@
 //! The guard against the kernel: real cgroups, real addresses in a network namespace of the test's own. Needs root.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -142,7 +144,10 @@ fn f4_a_table_is_kept_over_a_restart_and_emptied_over_a_boot() {
     table.word(word).arm(Epoch(5), soon(60_000), clock::now).expect("armed");
     let again = Table::open(&dir.path().join(TABLE), BOOT).expect("the same table");
     assert!(Guard::new().expect("a guard").round(&again).is_quiet());
-    assert_eq!(again.armed(clock::now()).into_iter().map(|(slot, epoch, _)| (slot, epoch)).collect::<Vec<_>>(), [("app/a".to_owned(), Epoch(5))]);
+    assert_eq!(
+        again.armed(clock::now()).into_iter().map(|(slot, epoch, _)| (slot, epoch)).collect::<Vec<_>>(),
+        [("app/a".to_owned(), Epoch(5))]
+    );
     let other = Table::open(&dir.path().join(TABLE), BOOT + 1).expect("the table of another boot");
     assert_eq!(other.armed(clock::now()), []);
     assert!(table.word(word).armed(clock::now()).is_none(), "the same memory");

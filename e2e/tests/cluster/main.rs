@@ -3,7 +3,7 @@
 //!
 //! Needs root and what `scripts/setup` installs; without them it fails and says so.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and tells figures by printing")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking, and tells figures by printing")]
 
 mod agents;
 mod changes;
