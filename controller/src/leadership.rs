@@ -79,6 +79,8 @@ struct Owner {
     instance: String,
     state: watch::Sender<Leadership>,
     deposed: mpsc::Receiver<u64>,
+    /// A record whose leader was not heard yet, and since when it is known.
+    unheard: Option<(u64, Instant)>,
 }
 
 /// Starts to contend for leadership in a task of its own.
@@ -88,9 +90,29 @@ pub fn start(bus: Bus, world: SharedWorld, name: String, instance: String) -> Le
     let (deposed_tx, deposed) = mpsc::channel(4);
     tokio::spawn(async move {
         let kv = bus.open(Bucket::Assignments).await;
-        Owner { bus, kv, world, name, instance, state, deposed }.run().await;
+        Owner { bus, kv, world, name, instance, state, deposed, unheard: None }.run().await;
     });
     LeadershipHandle { state: receiver, deposed: deposed_tx }
+}
+
+/// Whether the leader of the record that is `present` had its time to beat. When several contenders find the same leader silent, all but
+/// the first find the record of one that has only just begun: it is not the silent one.
+fn had_its_time(
+    unheard: &mut Option<(u64, Instant)>,
+    present: &Revised<LeaderRecord>,
+    heard: Option<&(String, u64)>,
+    now: Instant,
+) -> bool {
+    if heard.is_some_and(|(incarnation, term)| *incarnation == present.value.incarnation && *term >= present.value.term) {
+        return true;
+    }
+    match unheard {
+        Some((revision, since)) if *revision == present.revision => now.saturating_duration_since(*since) >= BEAT_TIMEOUT,
+        _ => {
+            *unheard = Some((present.revision, now));
+            false
+        }
+    }
 }
 
 impl Owner {
@@ -114,7 +136,10 @@ impl Owner {
                     self.lead(lead).await;
                     in_a_hurry = false;
                 }
-                Ok(None) => in_a_hurry = false,
+                Ok(None) => {
+                    in_a_hurry = false;
+                    tokio::time::sleep(LOOK_INTERVAL).await;
+                }
                 Err(KvError::Conflict { .. }) => {
                     // Somebody else was faster; their beat is on its way.
                     debug!("another controller took the leadership");
@@ -136,10 +161,14 @@ impl Owner {
     }
 
     /// Replaces the record. With `only_first`, only where none exists.
-    async fn acquire(&self, only_first: bool) -> Result<Option<Lead>, KvError> {
+    async fn acquire(&mut self, only_first: bool) -> Result<Option<Lead>, KvError> {
         let present: Option<Revised<LeaderRecord>> = self.kv.get(LEADER_KEY).await?;
-        if only_first && present.is_some() {
-            return Ok(None);
+        if let Some(present) = &present {
+            let heard = self.world.read().leader.as_ref().map(|(_, beat)| (beat.incarnation.clone(), beat.term));
+            let had_its_time = had_its_time(&mut self.unheard, present, heard.as_ref(), Instant::now());
+            if only_first || !had_its_time {
+                return Ok(None);
+            }
         }
         let highest = self.world.read().highest_term();
         let record = LeaderRecord {
@@ -207,5 +236,30 @@ impl Owner {
             assignments,
         };
         (beat, newer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_has_just_begun_is_not_the_silent_one() {
+        let now = Instant::now();
+        let record = |term, revision| {
+            let value = LeaderRecord { incarnation: "i".to_owned(), term, leader: "n1".to_owned(), instance: "x".to_owned() };
+            Revised { value, revision }
+        };
+        let heard = ("i".to_owned(), 4);
+        let mut unheard = None;
+        assert!(had_its_time(&mut unheard, &record(4, 40), Some(&heard), now), "the one that was heard, and is silent");
+        assert!(!had_its_time(&mut unheard, &record(5, 50), Some(&heard), now), "its successor");
+        assert!(!had_its_time(&mut unheard, &record(5, 50), Some(&heard), now + BEAT_TIMEOUT / 2));
+        assert!(!had_its_time(&mut unheard, &record(6, 60), Some(&heard), now + BEAT_TIMEOUT), "the successor's successor");
+        assert!(had_its_time(&mut unheard, &record(6, 60), Some(&heard), now + BEAT_TIMEOUT * 2), "it never beat");
+        // A contender that never heard anybody counts from its first look, and a beat of another store says nothing.
+        let (mut unheard, other) = (None, ("j".to_owned(), 9));
+        assert!(!had_its_time(&mut unheard, &record(4, 40), Some(&other), now));
+        assert!(had_its_time(&mut unheard, &record(4, 40), None, now + BEAT_TIMEOUT));
     }
 }
