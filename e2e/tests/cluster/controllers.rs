@@ -74,7 +74,7 @@ pub fn a_deposed_leaders_late_write_is_refused(c: &Cluster) -> Result<()> {
     let (leader, term) = wait_term_above(c, old.value.term)?;
     c.systemctl(node, &["start", "cluster-controller"])?;
     let new = record()?;
-    assert!(new.revision > old.revision && new.value.term == term && new.value.leader == leader, "{new:?}");
+    assert!(new.revision > old.revision && new.value.term == term && new.value.leader == leader, "{leader} leads by {new:?}");
     assert_eq!(new.value.incarnation, old.value.incarnation, "the store is the same");
     c.wait_ready(&["web"], SOON)?;
     let runs = c.runs()?;

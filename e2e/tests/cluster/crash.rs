@@ -15,7 +15,11 @@ pub fn a_crashed_node_is_replaced_and_rejoins_without_a_second_fail_over(c: &Clu
     let (node, epoch) = c.active("database")?;
     ensure(c.lab.servers().contains(&node), || format!("the database is on {node}, which runs no NATS server"))?;
     c.lab.lead_everything(node)?;
-    assert_eq!((c.lab.nats_leader()?, c.leader()?.0), (Some(node), node.to_string()));
+    // A controller that has just started does not know yet who leads.
+    wait_until("all to know who leads", SOON, || {
+        let leaders = (c.lab.nats_leader()?, c.leader()?.0);
+        ensure(leaders == (Some(node), node.to_string()), || format!("{leaders:?}"))
+    })?;
     let survivors = all_but(node);
     let before = c.runs()?;
 
