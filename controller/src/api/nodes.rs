@@ -80,7 +80,8 @@ fn removal(world: &World, name: &str, force: bool, now: Instant) -> Result<Remov
             "this controller does not listen for long enough to tell whether node {name:?} is alive"
         )));
     }
-    let assigned = assignments.get(name).into_iter().flat_map(|a| &a.value.apps).filter(|(_, e)| e.role != Role::Absent).map(|(app, _)| app);
+    let assigned =
+        assignments.get(name).into_iter().flat_map(|a| &a.value.apps).filter(|(_, e)| e.role != Role::Absent).map(|(app, _)| app);
     let observed = world.statuses.iter().flatten().filter(|(node, _)| *node == name).flat_map(|(_, s)| &s.value.apps);
     let observed = observed.filter(|(_, o)| o.role != Role::Absent).map(|(app, _)| app);
     let may_still_run: BTreeSet<String> = assigned.chain(observed).cloned().collect();

@@ -39,8 +39,9 @@ pub async fn locate(
     let table = table_of(&world, app);
     let partition = partition_of(query.key.as_bytes(), table.partitions);
     let owner = table.owners.iter().find(|o| o.partitions.contains(partition));
-    let epoch =
-        owner.and_then(|o| world.assignments.as_ref()?.get(&o.node)?.value.apps.get(&name)?.ring.as_ref()).and_then(|r| r.epoch_of(partition));
+    let epoch = owner
+        .and_then(|o| world.assignments.as_ref()?.get(&o.node)?.value.apps.get(&name)?.ring.as_ref())
+        .and_then(|r| r.epoch_of(partition));
     Ok(Json(Located {
         app: name,
         key: query.key,

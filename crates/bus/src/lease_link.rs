@@ -162,10 +162,8 @@ mod tests {
                 let (mine, theirs) = (pair(a), pair(b));
                 assert_ne!(mine[0], mine[1], "the two connections begin at different servers");
                 // Paths: through one shared server, or from one of mine to one of theirs. Two of them must not meet.
-                let paths: Vec<Vec<&String>> = mine
-                    .iter()
-                    .flat_map(|m| theirs.iter().map(move |t| if m == t { vec![m] } else { vec![m, t] }))
-                    .collect();
+                let paths: Vec<Vec<&String>> =
+                    mine.iter().flat_map(|m| theirs.iter().map(move |t| if m == t { vec![m] } else { vec![m, t] })).collect();
                 let disjoint = paths.iter().any(|p| paths.iter().any(|q| p.iter().all(|s| !q.contains(s))));
                 assert!(disjoint, "{mine:?} {theirs:?}");
             }
