@@ -18,6 +18,7 @@ pub mod api;
 pub mod config;
 pub mod feed;
 pub mod leadership;
+pub mod orders;
 pub mod reconcile;
 pub mod recovery;
 pub mod run;

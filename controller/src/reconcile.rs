@@ -15,8 +15,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::leadership::{Lead, Leadership, LeadershipHandle};
 use crate::recovery::{Gate, Hold, assess, signed};
-use crate::status;
 use crate::world::{ActiveRecord, SharedWorld};
+use crate::{orders, status};
 
 /// Time passes for heartbeats without any message; this often the loop looks.
 const TICK: Duration = Duration::from_millis(500);
@@ -160,7 +160,9 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
         let world = world.read();
         let now = Instant::now();
         let mut nodes = world.node_inputs(now);
-        nodes.retain(|name, _| !strangers.contains(name));
+        // A node that nobody heard yet may hold anything, and can be told nothing.
+        let heard = |name: &String| planned.assignments.contains_key(name) || world.heartbeats.contains_key(name);
+        nodes.retain(|name, _| !strangers.contains(name) && heard(name));
         let (Some(apps), Some(known)) = (&world.apps, &world.app_statuses) else { return Ok(()) };
         if nodes.keys().any(|n| planned.unsure.contains(n) || !planned.assignments.contains_key(n) && world.assignments.is_none()) {
             return Ok(());
@@ -191,7 +193,8 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
         (result, statuses, revisions)
     };
     let recovers = signed(&world.read(), &lead.incarnation);
-    carry_signature(&mut result, lead, planned, &recovers);
+    orders::carry_signature(&mut result, lead, &planned.assignments, &recovers);
+    orders::rise_above_held(&mut result, lead, &planned.assignments, &world.read());
     planned.epochs.clone_from(&result.epochs);
     write_assignments(&stores.assignments, lead, planned, &result).await?;
     remove_nodes(stores, world, lead, planned).await?;
@@ -220,7 +223,7 @@ async fn still_leads(stores: &Stores, world: &SharedWorld, lead: &Lead) -> Resul
 
 /// Asks whether the store is the one that the nodes know (rule C3). The nodes to plan without; `None` where nothing may be planned.
 async fn may_plan(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut Planned) -> Result<Option<BTreeSet<String>>, PassError> {
-    let gate = assess(&world.read(), &lead.incarnation, &planned.assignments, Instant::now());
+    let gate = assess(&world.read(), (&lead.incarnation, lead.term), &planned.assignments, Instant::now());
     let holds = match gate {
         Gate::Open { strangers } => {
             if !planned.holds.is_empty() {
@@ -250,18 +253,6 @@ async fn may_plan(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &m
         planned.holds = holds;
     }
     Ok(None)
-}
-
-/// Puts what an operator signed into the assignments. A changed one is a newer one.
-fn carry_signature(result: &mut Plan, lead: &Lead, planned: &Planned, recovers: &[String]) {
-    for (node, assignment) in &mut result.assignments {
-        assignment.recovers = recovers.to_vec();
-        let written = planned.assignments.get(node).filter(|w| w.order == assignment.order && w.recovers != assignment.recovers);
-        if let Some(written) = written {
-            assignment.order.term = lead.term;
-            assignment.order.generation = written.order.generation + 1;
-        }
-    }
 }
 
 /// Forgets the nodes whose removal was asked for. The order is deleted last, so that a pass that is interrupted is taken up again.

@@ -103,9 +103,10 @@ pub fn signed(world: &World, incarnation: &str) -> Vec<String> {
     world.recovery.iter().filter(|r| r.incarnation == incarnation).flat_map(|r| r.recovers.iter().cloned()).collect()
 }
 
-/// Judges the store of `incarnation` by what the nodes hold. `written` are the assignments as the caller knows them to be stored.
+/// Judges the store of this incarnation, in the leadership of this term, by what the nodes hold. `written` are the assignments as the
+/// caller knows them to be stored.
 #[must_use]
-pub fn assess(world: &World, incarnation: &str, written: &BTreeMap<String, Assignment>, now: Instant) -> Gate {
+pub fn assess(world: &World, (incarnation, term): (&str, u64), written: &BTreeMap<String, Assignment>, now: Instant) -> Gate {
     let held = held(world, now);
     let signed = signed(world, incarnation);
     let ours = |order: &Order| order.incarnation == incarnation;
@@ -117,6 +118,8 @@ pub fn assess(world: &World, incarnation: &str, written: &BTreeMap<String, Assig
             let signed_term = world.recovery.as_ref().filter(|r| r.incarnation == incarnation).map_or(0, |r| r.term);
             let behind = |node: &str, order: &Order| {
                 let stored = written.get(node).map(|a| &a.order).filter(|stored| ours(stored));
+                // What this leadership wrote itself is no earlier copy; a node that joined again may hold more than that.
+                let stored = stored.filter(|stored| stored.term < term);
                 stored.is_some_and(|stored| order.newer_than(stored) == Some(true)) && order.term > signed_term
             };
             let back: Vec<String> =
@@ -158,12 +161,13 @@ pub fn assess(world: &World, incarnation: &str, written: &BTreeMap<String, Assig
 /// What `clusterctl recover` shows. `None` while the caches are not complete or no controller has led in this store.
 #[must_use]
 pub fn view(world: &World, now: Instant) -> Option<RecoveryView> {
-    let incarnation = &world.record.as_ref()?.value.incarnation;
+    let record = &world.record.as_ref()?.value;
+    let incarnation = &record.incarnation;
     if !world.is_complete() {
         return None;
     }
     let written = world.assignments.iter().flatten().map(|(node, stored)| (node.clone(), stored.value.clone())).collect();
-    let gate = assess(world, incarnation, &written, now);
+    let gate = assess(world, (incarnation, record.term), &written, now);
     let (mut reasons, mut needed) = (Vec::new(), false);
     match &gate {
         Gate::Held(holds) => {
@@ -284,12 +288,12 @@ mod tests {
     fn a_fresh_store_begins_once_everybody_can_have_been_heard() {
         let none = BTreeMap::new();
         let (mut world, now) = world(None, &[("n1", None)]);
-        assert_eq!(assess(&world, "new", &none, now), Gate::Begin);
+        assert_eq!(assess(&world, ("new", 4), &none, now), Gate::Begin);
         world.listening_since = now;
-        assert_eq!(assess(&world, "new", &none, now + Duration::from_secs(1)), Gate::Settling);
+        assert_eq!(assess(&world, ("new", 4), &none, now + Duration::from_secs(1)), Gate::Settling);
         // What was no store's order, after a rename, is no sign of one.
         let (world, now) = self::world(None, &[("n1", Some(order("", 0, 0)))]);
-        assert_eq!(assess(&world, "new", &none, now), Gate::Begin);
+        assert_eq!(assess(&world, ("new", 4), &none, now), Gate::Begin);
     }
 
     #[test]
@@ -297,48 +301,50 @@ mod tests {
         let none = BTreeMap::new();
         let agents = [("n1", Some(order("old", 5, 40))), ("n2", None)];
         let (mut world, now) = world(None, &agents);
-        assert_eq!(held_by(&assess(&world, "new", &none, now)), ["the store is new, and nodes hold assignments of another: n1 (old)"]);
+        assert_eq!(held_by(&assess(&world, ("new", 4), &none, now)), ["the store is new, and nodes hold assignments of another: n1 (old)"]);
         world.recovery = Some(RecoveryRecord { incarnation: "new".to_owned(), recovers: vec!["old".to_owned()], term: 0 });
-        assert_eq!(assess(&world, "new", &none, now), Gate::Begin);
+        assert_eq!(assess(&world, ("new", 4), &none, now), Gate::Begin);
         // A signature under another store counts for nothing.
         world.recovery = Some(RecoveryRecord { incarnation: "other".to_owned(), recovers: vec!["old".to_owned()], term: 0 });
-        assert!(matches!(assess(&world, "new", &none, now), Gate::Held(_)));
+        assert!(matches!(assess(&world, ("new", 4), &none, now), Gate::Held(_)));
     }
 
     #[test]
     fn dead_nodes_do_not_hold_a_new_store_up() {
         let (world, now) = world(None, &[("n1", Some(order("old", 5, 40)))]);
-        assert_eq!(assess(&world, "new", &BTreeMap::new(), now + HEARTBEAT_TIMEOUT), Gate::Begin);
+        assert_eq!(assess(&world, ("new", 4), &BTreeMap::new(), now + HEARTBEAT_TIMEOUT), Gate::Begin);
     }
 
     #[test]
     fn a_stranger_in_a_store_that_is_in_use_is_left_out_alone() {
         let (world, now) = world(Some("s"), &[("n1", Some(order("s", 1, 1))), ("n9", Some(order("elsewhere", 1, 1)))]);
         let written = BTreeMap::from([assignment("n1", order("s", 1, 1))]);
-        assert_eq!(assess(&world, "s", &written, now), Gate::Open { strangers: BTreeSet::from(["n9".to_owned()]) });
+        assert_eq!(assess(&world, ("s", 4), &written, now), Gate::Open { strangers: BTreeSet::from(["n9".to_owned()]) });
     }
 
     #[test]
     fn apps_made_again_alone_are_not_planned_on() {
         let written = BTreeMap::from([assignment("n1", order("s", 1, 1))]);
         let (world, now) = world(None, &[("n1", None)]);
-        assert_eq!(held_by(&assess(&world, "s", &written, now)), ["the bucket of Apps was deleted and made again"]);
+        assert_eq!(held_by(&assess(&world, ("s", 4), &written, now)), ["the bucket of Apps was deleted and made again"]);
         let (world, now) = self::world(None, &[("n1", Some(order("s", 1, 1)))]);
-        assert_eq!(held_by(&assess(&world, "s", &BTreeMap::new(), now)), ["the bucket of Apps was deleted and made again"]);
+        assert_eq!(held_by(&assess(&world, ("s", 4), &BTreeMap::new(), now)), ["the bucket of Apps was deleted and made again"]);
         let (world, now) = self::world(Some("s"), &[("n1", Some(order("s", 1, 1)))]);
-        assert!(held_by(&assess(&world, "new", &BTreeMap::new(), now))[0].contains("still of the store s"));
+        assert!(held_by(&assess(&world, ("new", 4), &BTreeMap::new(), now))[0].contains("still of the store s"));
     }
 
     #[test]
     fn a_store_put_back_from_an_old_copy_is_not_planned_on_until_signed() {
         let written = BTreeMap::from([assignment("n1", order("s", 2, 9))]);
         let (mut world, now) = world(Some("s"), &[("n1", Some(order("s", 3, 12)))]);
-        assert!(held_by(&assess(&world, "s", &written, now))[0].contains("n1 hold later assignments"));
+        assert!(held_by(&assess(&world, ("s", 4), &written, now))[0].contains("n1 hold later assignments"));
+        // What this leadership wrote is no earlier copy.
+        assert!(matches!(assess(&world, ("s", 2), &written, now), Gate::Open { .. }));
         world.recovery = Some(RecoveryRecord { incarnation: "s".to_owned(), recovers: Vec::new(), term: 3 });
-        assert!(matches!(assess(&world, "s", &written, now), Gate::Open { .. }));
+        assert!(matches!(assess(&world, ("s", 4), &written, now), Gate::Open { .. }));
         // An agent that is a moment behind is nothing special.
         let (world, now) = self::world(Some("s"), &[("n1", Some(order("s", 2, 8)))]);
-        assert!(matches!(assess(&world, "s", &written, now), Gate::Open { .. }));
+        assert!(matches!(assess(&world, ("s", 4), &written, now), Gate::Open { .. }));
     }
 
     #[test]
@@ -346,11 +352,11 @@ mod tests {
         let written = BTreeMap::from([assignment("n1", order("s", 1, 1)), assignment("n2", order("s", 1, 1))]);
         let (mut world, now) = world(Some("s"), &[("n1", Some(order("s", 1, 1))), ("n2", Some(order("s", 1, 1)))]);
         world.nodes.as_mut().expect("listed").remove("n2");
-        let gate = assess(&world, "s", &written, now);
+        let gate = assess(&world, ("s", 4), &written, now);
         assert!(held_by(&gate)[0].contains("register again by themselves: n2"));
         assert!(matches!(gate, Gate::Held(holds) if !holds.iter().any(Hold::needs_signature)));
-        assert!(matches!(assess(&world, "s", &written, now + HEARTBEAT_TIMEOUT), Gate::Open { .. }));
+        assert!(matches!(assess(&world, ("s", 4), &written, now + HEARTBEAT_TIMEOUT), Gate::Open { .. }));
         world.removals.insert("n2".to_owned(), Removal { at: String::new(), force: true });
-        assert!(matches!(assess(&world, "s", &written, now), Gate::Open { .. }));
+        assert!(matches!(assess(&world, ("s", 4), &written, now), Gate::Open { .. }));
     }
 }
