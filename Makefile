@@ -35,6 +35,7 @@ test-lab: setup ## whole clusters in the lab
 	cargo build --workspace --bins
 	$(NEXTEST) -p cluster-e2e --lib --test lab
 	cargo test -p cluster-e2e --test cluster
+	cargo test -p cluster-e2e --test install
 
 bench: setup ## figures, a line of JSON each, also in target/bench.jsonl (ONLY=name: that one)
 	scripts/bench $(ONLY)

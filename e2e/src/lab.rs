@@ -41,6 +41,8 @@ pub struct UpOptions {
     pub cluster: String,
     /// Only systemd and NATS, without the product. Default no.
     pub bare: bool,
+    /// Only systemd: machines as they are before anything is installed. Default no.
+    pub empty: bool,
     /// The folder of the product's programs. Default: that of the running program, as cargo lays them out.
     pub bin_dir: PathBuf,
     /// The repository, for the product's unit files. Default: `$CLUSTERCTL_REPO`, else where this crate was built.
@@ -63,6 +65,7 @@ impl UpOptions {
             nodes,
             cluster: "lab".to_owned(),
             bare: false,
+            empty: false,
             bin_dir: default_bin_dir(),
             repo: PathBuf::new(),
             nats_server: PathBuf::new(),
@@ -88,6 +91,13 @@ impl UpOptions {
     #[must_use]
     pub fn bare(mut self) -> Self {
         self.bare = true;
+        self
+    }
+
+    /// The same with nothing but systemd on the nodes.
+    #[must_use]
+    pub fn empty(mut self) -> Self {
+        (self.bare, self.empty) = (true, true);
         self
     }
 
@@ -117,6 +127,8 @@ pub(crate) struct Config {
     pub(crate) nodes: u8,
     pub(crate) cluster: String,
     pub(crate) bare: bool,
+    #[serde(default)]
+    pub(crate) empty: bool,
     pub(crate) data: PathBuf,
     pub(crate) bin_dir: PathBuf,
 }
@@ -143,7 +155,11 @@ pub struct Removed {
 
 impl Lab {
     fn new(layout: Layout, config: Config) -> Result<Self> {
-        let servers = if config.nodes < MAX_SERVERS { 1 } else { MAX_SERVERS };
+        let servers = match config.nodes {
+            _ if config.empty => 0,
+            nodes if nodes < MAX_SERVERS => 1,
+            _ => MAX_SERVERS,
+        };
         Ok(Self {
             cgroups: Cgroups::new(&layout.name)?,
             disks: Disks(config.data.clone()),
@@ -167,7 +183,11 @@ impl Lab {
         let say = |text: &str| (options.progress)(&format!("{:6.2}s  {text}", started.elapsed().as_secs_f64()));
         let layout = Layout::new(&options.name)?;
         let config = check_options(options, &layout)?;
-        let payload = Payload::collect(&options.bin_dir, &options.repo, &options.nats_server, options.bare)?;
+        let payload = if options.empty {
+            Payload::default()
+        } else {
+            Payload::collect(&options.bin_dir, &options.repo, &options.nats_server, options.bare)?
+        };
         let _lock = lock(&layout)?;
 
         let left = destroy(&layout)?;
@@ -183,8 +203,10 @@ impl Lab {
         let fill = Fill { facts: &lab.facts, payload: &payload, token: &token };
         lab.on_all_nodes(|node| lab.power_on(node, Some(fill)))?;
         say(&format!("systemd answers on {} nodes", lab.config.nodes));
-        lab.wait_nats(READY_LIMIT)?;
-        say("NATS has a JetStream leader");
+        if !options.empty {
+            lab.wait_nats(READY_LIMIT)?;
+            say("NATS has a JetStream leader");
+        }
         lab.wait_units(READY_LIMIT)?;
         say("all units started");
         Ok(lab)
@@ -375,7 +397,14 @@ fn check_options(options: &UpOptions, layout: &Layout) -> Result<Config> {
     if data.exists() && !data.join(MARKER).exists() {
         return invalid(format!("{} exists and is not a lab's; name another folder or remove it", data.display()));
     }
-    Ok(Config { nodes: options.nodes, cluster: options.cluster.clone(), bare: options.bare, data, bin_dir: options.bin_dir.clone() })
+    Ok(Config {
+        nodes: options.nodes,
+        cluster: options.cluster.clone(),
+        bare: options.bare,
+        empty: options.empty,
+        data,
+        bin_dir: options.bin_dir.clone(),
+    })
 }
 
 fn read_config(layout: &Layout) -> Result<Option<Config>> {
