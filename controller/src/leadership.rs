@@ -156,7 +156,9 @@ impl Owner {
 
     fn silence(&self, started: Instant) -> Duration {
         let world = self.world.read();
-        let heard = world.leader.as_ref().filter(|(_, b)| b.instance != self.instance).map_or(started, |(at, _)| *at);
+        // Who was deaf cannot tell that others were silent.
+        let since = started.max(world.listening_since);
+        let heard = world.leader.as_ref().filter(|(_, b)| b.instance != self.instance).map_or(since, |(at, _)| (*at).max(since));
         Instant::now().saturating_duration_since(heard)
     }
 

@@ -53,6 +53,12 @@ pub trait Units: Send + Sync + 'static {
     /// [`UnitError::JobTimeout`] or [`UnitError::ProcessesLeft`] after `timeout`: something of it may still execute.
     fn stop(&self, unit: &str, timeout: Duration) -> impl Future<Output = Result<(), UnitError>> + Send;
 
+    /// Kills every process of the unit (SIGKILL) and does not wait: a stop that is under way ends by it. Not running is success.
+    ///
+    /// # Errors
+    /// [`UnitError::BadName`] or [`UnitError::Bus`].
+    fn kill(&self, unit: &str) -> impl Future<Output = Result<(), UnitError>> + Send;
+
     /// Stops and starts the unit with its newest text, and waits for the result.
     ///
     /// # Errors

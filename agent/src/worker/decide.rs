@@ -160,6 +160,10 @@ fn run(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> 
         return Step::WritePartitions(file.clone());
     }
     if seen.unit.is_running() {
+        // What has to be let go of is told at once, whatever else failed a moment ago: others wait for it, and only so long.
+        if lets_go(target, memory) && !seen.young {
+            return if seen.unit.can_reload { Step::Reload } else { Step::Restart };
+        }
         if !seen.backing_off {
             if content.is_some_and(|text| memory.started_with != text) {
                 return Step::Restart;
@@ -178,6 +182,12 @@ fn run(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> 
     }
     let on_its_way = seen.unit.active_state == ActiveState::Activating || seen.unit.job_pending;
     if on_its_way || seen.backing_off { Step::Settled } else { Step::Start }
+}
+
+/// Whether the process was told of partitions that it may not own any more.
+fn lets_go(target: &Target, memory: &Memory) -> bool {
+    let owned = |file: &Option<PartitionsFile>| file.as_ref().map(PartitionsFile::owned).unwrap_or_default();
+    target.partitions.is_some() && !owned(&memory.confirmed).is_subset(&owned(&target.partitions))
 }
 
 fn write_role(target: &Target, memory: &Memory) -> Option<Step> {

@@ -37,6 +37,9 @@ impl Units for Idle {
     async fn stop(&self, _: &str, _: Duration) -> Result<(), UnitError> {
         Ok(())
     }
+    async fn kill(&self, _: &str) -> Result<(), UnitError> {
+        Ok(())
+    }
     async fn restart(&self, unit: &str, _: Duration) -> Result<(), UnitError> {
         Err(UnitError::NotFound { unit: unit.to_owned() })
     }

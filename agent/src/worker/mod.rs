@@ -48,6 +48,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const FAILURE_COUNTS: Duration = Duration::from_secs(300);
 /// A process that was just started may not handle signals yet, and a reload, which is one, would end it: it is given so long.
 const YOUNG: Duration = Duration::from_millis(500);
+/// A unit whose tenure is lost is asked to stop, and killed after this long: others take over 3 s after it was lost.
+const FENCE_GRACE: Duration = Duration::from_secs(1);
+/// Pause after a failed attempt to end a lost tenure.
+const FENCE_RETRY: Duration = Duration::from_millis(200);
 /// Lines of the unit's log that go with the report of a failure.
 const LOG_LINES: u32 = 10;
 
@@ -88,6 +92,8 @@ pub struct Worker<U, V> {
     trouble: String,
     failures: u32,
     retry_at: Option<Instant>,
+    /// The kind of step that failed last, if the last one did.
+    failed_step: Option<std::mem::Discriminant<Step>>,
     /// Until then the process may not know its signals yet.
     young_until: Option<Instant>,
     saw_failed: bool,
@@ -109,6 +115,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             trouble: String::new(),
             failures: 0,
             retry_at: None,
+            failed_step: None,
             young_until: None,
             saw_failed: false,
             failed: None,
@@ -166,7 +173,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     Step::Settled
                 }
             };
-            match step {
+            match self.paced(step, &target) {
                 Step::Settled => {
                     let unit_changed = async {
                         let alive = match &mut unit_changes {
@@ -204,12 +211,25 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     }
                 }
                 step => {
+                    let (kind, failures) = (std::mem::discriminant(&step), self.failures);
                     if !self.perform(step, &target, &desired).await {
                         return;
                     }
+                    self.failed_step = (self.failures > failures).then_some(kind);
                 }
             }
         }
+    }
+
+    /// A step that just failed waits for its pause; one that ends a lost tenure is only slowed down.
+    fn paced(&mut self, step: Step, target: &Target) -> Step {
+        if self.retry_at.is_none() || self.failed_step != Some(std::mem::discriminant(&step)) {
+            return step;
+        }
+        if target.run == Wish::Fence {
+            self.retry_at = self.retry_at.map(|at| at.min(Instant::now() + FENCE_RETRY));
+        }
+        Step::Settled
     }
 
     fn note_lost_tenures(&mut self, desired: &Desired) {
@@ -308,8 +328,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         match step {
             Step::Stop(unit) => {
                 info!(app, epoch, unit, "stopping the unit");
-                let units = Arc::clone(&self.parts.units);
-                let stopped = units.stop(&unit, STOP_TIMEOUT).await;
+                let stopped = self.stop(&unit, target).await;
                 if stopped.is_ok() {
                     self.memory.started_with.clear();
                     self.memory.confirmed = None;
@@ -376,6 +395,40 @@ impl<U: Units, V: Vips> Worker<U, V> {
         true
     }
 
+    /// Stops a unit in good order; one whose tenure is lost, now or meanwhile, has [`FENCE_GRACE`] before it is killed.
+    async fn stop(&mut self, unit: &str, target: &Target) -> Result<(), UnitError> {
+        let units = Arc::clone(&self.parts.units);
+        let mut under_way = Box::pin(units.stop(unit, STOP_TIMEOUT));
+        let mut kill_at = (target.run == Wish::Fence).then(|| Instant::now() + FENCE_GRACE);
+        let mut follows = true;
+        loop {
+            tokio::select! {
+                result = &mut under_way => break result,
+                () = sleep_until(kill_at) => {
+                    warn!(app = self.parts.app, unit, "the tenure is lost and the unit still runs, killing it");
+                    kill_at = Some(Instant::now() + FENCE_GRACE);
+                    if let Err(error) = self.parts.units.kill(unit).await {
+                        warn!(app = self.parts.app, unit, "{}", cluster_telemetry::chain(&error));
+                    }
+                }
+                changed = self.desired.changed(), if follows => {
+                    follows = changed.is_ok();
+                    // The newest is taken again once the unit has stopped; here only its urgency counts.
+                    let newest = self.desired.borrow_and_update().clone();
+                    if self.wanted(&newest).run == Wish::Fence {
+                        kill_at = kill_at.or_else(|| Some(Instant::now() + FENCE_GRACE));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The target under a desired state that is not taken yet.
+    fn wanted(&self, desired: &Desired) -> Target {
+        let gave_up = give_up(desired, self.memory.gave_up);
+        target(&self.parts.app, &self.parts.node, desired, gave_up, self.memory.partitions.as_ref())
+    }
+
     /// Starts, restarts or reloads, as long as that is wanted; the VIP is refreshed meanwhile. False when the manager is gone.
     async fn start(&mut self, step: &Step, target: &Target, desired: &Desired) -> bool {
         let unit = target.unit.clone();
@@ -401,10 +454,11 @@ impl<U: Units, V: Vips> Worker<U, V> {
                         return false;
                     }
                     let newest = self.desired.borrow().clone();
-                    let gave_up = give_up(&newest, self.memory.gave_up);
-                    let wanted = target::target(&self.parts.app, &self.parts.node, &newest, gave_up, self.memory.partitions.as_ref());
-                    if wanted.run != Wish::Yes || wanted.unit != unit {
-                        // The stop that follows takes the place of the job under way.
+                    let wanted = self.wanted(&newest);
+                    let vip_goes = |t: &Target| t.vip.as_ref().is_some_and(|(_, wish, _)| !wish.may_stay());
+                    let less = wanted.partitions != target.partitions || vip_goes(&wanted) && !vip_goes(target);
+                    if wanted.run != Wish::Yes || wanted.unit != unit || less {
+                        // A stop that follows takes the place of the job under way; anything else looks at the job again.
                         self.desired.mark_changed();
                         return true;
                     }

@@ -65,6 +65,7 @@ struct World {
     address: Option<VipSpec>,
     file: String,
     young: bool,
+    backing_off: bool,
     steps: Vec<Step>,
 }
 
@@ -89,7 +90,7 @@ impl World {
             unit: self.unit(&target.unit),
             outdated: false,
             vip_present: target.vip.as_ref().is_some_and(|(v, ..)| self.address.as_ref() == Some(v)),
-            backing_off: false,
+            backing_off: self.backing_off,
             young: self.young,
             failure_counts: false,
         }
@@ -289,6 +290,21 @@ fn a_process_that_was_just_started_is_not_reloaded_yet() {
     world.young = false;
     world.settle(&after);
     assert_eq!(world.report(&after).ring.expect("a ring").held.to_string(), "0-3");
+}
+
+/// Others wait for what is let go of, and only so long: a failed refresh of the VIP must not hold it up.
+#[test]
+fn a_partition_is_let_go_of_whatever_else_failed_a_moment_ago() {
+    let mut world = World::default();
+    let before = ring(&[(1, "0-7")]);
+    world.settle(&before);
+    world.backing_off = true;
+    let lost = Desired { quorum: Quorum::No, ..before.clone() };
+    world.settle(&lost);
+    assert!(world.report(&lost).ring.expect("a ring").held.is_empty());
+    // What is gained can wait.
+    world.settle(&ring(&[(2, "0-7")]));
+    assert_eq!(world.report(&before).ring.expect("a ring").confirmed.to_string(), "");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use cluster_bus::{KvError, Revised};
 use cluster_schemas::App;
 use cluster_schemas::api::{AppView, Applied, Deleted, FieldProblem, List, Outcome};
 use cluster_schemas::manifest;
+use cluster_schemas::name::check_name;
 use serde::Deserialize;
 use tracing::info;
 
@@ -171,6 +172,8 @@ pub async fn delete(
     Path(name): Path<String>,
     Query(query): Query<DeleteQuery>,
 ) -> Result<Json<Deleted>, ApiError> {
+    // A name becomes part of a subject, where `*` and `>` mean others.
+    check_name(&name).map_err(|_| no_app(&name))?;
     let store = api.store()?;
     for _ in 0..ATTEMPTS {
         let Some(Revised { mut value, revision }) = store.get(&name).await? else { return Err(no_app(&name)) };

@@ -314,6 +314,19 @@ impl Units for Systemd {
         self.up(unit, Verb::Start, timeout).await
     }
 
+    async fn kill(&self, unit: &str) -> Result<(), UnitError> {
+        const SIGKILL: i32 = 9;
+        names::check(unit)?;
+        let action = format!("kill {unit}");
+        let session = self.session(&action).await?;
+        match session.manager.kill_unit(unit.to_owned(), "all".to_owned(), SIGKILL).await {
+            Ok(()) => Ok(()),
+            // Nothing of it runs, or there is no such unit: as it should be.
+            Err(zbus_systemd::zbus::Error::MethodError(..)) => Ok(()),
+            Err(error) => Err(errors::lost(&action, error)),
+        }
+    }
+
     async fn stop(&self, unit: &str, timeout: Duration) -> Result<(), UnitError> {
         names::check(unit)?;
         let deadline = Instant::now() + timeout;
