@@ -95,16 +95,20 @@ pub fn start(bus: Bus, world: SharedWorld, name: String, instance: String) -> Le
     LeadershipHandle { state: receiver, deposed: deposed_tx }
 }
 
+/// The leader that was heard last, by now.
+struct Heard {
+    incarnation: String,
+    term: u64,
+    /// For too long.
+    silent: bool,
+}
+
 /// Whether the leader of the record that is `present` had its time to beat. When several contenders find the same leader silent, all but
 /// the first find the record of one that has only just begun: it is not the silent one.
-fn had_its_time(
-    unheard: &mut Option<(u64, Instant)>,
-    present: &Revised<LeaderRecord>,
-    heard: Option<&(String, u64)>,
-    now: Instant,
-) -> bool {
-    if heard.is_some_and(|(incarnation, term)| *incarnation == present.value.incarnation && *term >= present.value.term) {
-        return true;
+fn had_its_time(unheard: &mut Option<(u64, Instant)>, present: &Revised<LeaderRecord>, heard: Option<&Heard>, now: Instant) -> bool {
+    if let Some(heard) = heard.filter(|h| h.incarnation == present.value.incarnation && h.term >= present.value.term) {
+        // It may have beaten while the record was on its way.
+        return heard.silent;
     }
     match unheard {
         Some((revision, since)) if *revision == present.revision => now.saturating_duration_since(*since) >= BEAT_TIMEOUT,
@@ -166,8 +170,14 @@ impl Owner {
     async fn acquire(&mut self, only_first: bool) -> Result<Option<Lead>, KvError> {
         let present: Option<Revised<LeaderRecord>> = self.kv.get(LEADER_KEY).await?;
         if let Some(present) = &present {
-            let heard = self.world.read().leader.as_ref().map(|(_, beat)| (beat.incarnation.clone(), beat.term));
-            let had_its_time = had_its_time(&mut self.unheard, present, heard.as_ref(), Instant::now());
+            let now = Instant::now();
+            let heard = self.world.read().leader.as_ref().map(|(at, beat)| Heard {
+                incarnation: beat.incarnation.clone(),
+                term: beat.term,
+                // Its own beats say nothing about others.
+                silent: beat.instance == self.instance || now.saturating_duration_since(*at) >= BEAT_TIMEOUT,
+            });
+            let had_its_time = had_its_time(&mut self.unheard, present, heard.as_ref(), now);
             if only_first || !had_its_time {
                 return Ok(None);
             }
@@ -252,15 +262,17 @@ mod tests {
             let value = LeaderRecord { incarnation: "i".to_owned(), term, leader: "n1".to_owned(), instance: "x".to_owned() };
             Revised { value, revision }
         };
-        let heard = ("i".to_owned(), 4);
+        let heard = |incarnation: &str, term, silent| Heard { incarnation: incarnation.to_owned(), term, silent };
+        let (beats, heard, other) = (heard("i", 4, false), heard("i", 4, true), heard("j", 9, true));
         let mut unheard = None;
         assert!(had_its_time(&mut unheard, &record(4, 40), Some(&heard), now), "the one that was heard, and is silent");
+        assert!(!had_its_time(&mut unheard, &record(4, 40), Some(&beats), now), "its beat came while the record was read");
         assert!(!had_its_time(&mut unheard, &record(5, 50), Some(&heard), now), "its successor");
         assert!(!had_its_time(&mut unheard, &record(5, 50), Some(&heard), now + BEAT_TIMEOUT / 2));
         assert!(!had_its_time(&mut unheard, &record(6, 60), Some(&heard), now + BEAT_TIMEOUT), "the successor's successor");
         assert!(had_its_time(&mut unheard, &record(6, 60), Some(&heard), now + BEAT_TIMEOUT * 2), "it never beat");
         // A contender that never heard anybody counts from its first look, and a beat of another store says nothing.
-        let (mut unheard, other) = (None, ("j".to_owned(), 9));
+        let mut unheard = None;
         assert!(!had_its_time(&mut unheard, &record(4, 40), Some(&other), now));
         assert!(had_its_time(&mut unheard, &record(4, 40), None, now + BEAT_TIMEOUT));
     }
