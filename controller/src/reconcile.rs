@@ -36,6 +36,8 @@ enum PassError {
     Deposed,
     #[error(transparent)]
     Store(KvError),
+    #[error("App {0} cannot be read by this version, planning waits: run the newest version of the controller everywhere")]
+    Unreadable(String),
     #[error("the plan breaks {0} rules, nothing of it was written")]
     BadPlan(usize),
 }
@@ -149,6 +151,10 @@ pub async fn run(bus: Bus, world: SharedWorld, mut leadership: LeadershipHandle)
 
 /// One pass: everything is looked at, nothing is remembered but what was written.
 async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut Planned) -> Result<(), PassError> {
+    let unreadable = world.read().unreadable_apps.iter().next().cloned();
+    if let Some(app) = unreadable {
+        return Err(PassError::Unreadable(app));
+    }
     if !world.read().is_complete() {
         return Ok(());
     }

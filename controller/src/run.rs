@@ -44,6 +44,9 @@ pub enum RunError {
     /// The API ended by itself.
     #[error("the API ended")]
     Serve(#[source] std::io::Error),
+    /// The part that plans ended by itself: the process ends too, so that the service manager starts it anew.
+    #[error("the reconcile loop ended")]
+    Background,
     /// Signals cannot be awaited.
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),
@@ -92,7 +95,12 @@ pub async fn run(config: &Path) -> Result<(), RunError> {
         }
         info!("stopping");
     };
-    let served = api::serve(listener, shared, stop).await.map_err(RunError::Serve);
+    let mut background = background;
+    let served = tokio::select! {
+        served = api::serve(listener, shared, stop) => served.map_err(RunError::Serve),
+        // A controller that beats and does not plan would keep others from leading.
+        _ = &mut background => Err(RunError::Background),
+    };
     background.abort();
     served
 }

@@ -3,7 +3,7 @@
 //!
 //! Each part is filled by one task ([`crate::feed`]); readers take the lock for as long as they look, never across an await.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,9 @@ pub use cluster_schemas::node::ActiveRecord;
 pub struct World {
     /// Apps by name; `metadata.resourceVersion` is the revision.
     pub apps: Option<BTreeMap<String, App>>,
+    /// Apps that are stored and cannot be read, by a version older than the one that wrote them: while there are any nothing is
+    /// planned, or they would be taken for deleted and stopped.
+    pub unreadable_apps: BTreeSet<String>,
     /// Nodes by name.
     pub nodes: Option<BTreeMap<String, Node>>,
     /// What agents observe, by node, with its revision.
@@ -141,6 +144,7 @@ impl SharedWorld {
     pub fn new(now: Instant) -> Self {
         let world = World {
             apps: None,
+            unreadable_apps: BTreeSet::new(),
             nodes: None,
             statuses: None,
             app_statuses: None,

@@ -9,6 +9,7 @@
 //! Assumptions: steps are idempotent, so an agent that is killed between two of them goes on where it was.
 
 pub mod decide;
+mod jobs;
 #[cfg(test)]
 mod life;
 mod memory;
@@ -392,111 +393,6 @@ impl<U: Units, V: Vips> Worker<U, V> {
             Step::Start | Step::Restart | Step::Reload => return self.start(&step, target, desired).await,
             Step::Forget | Step::Settled => {}
         }
-        true
-    }
-
-    /// Stops a unit in good order; one whose tenure is lost, now or meanwhile, has [`FENCE_GRACE`] before it is killed.
-    async fn stop(&mut self, unit: &str, target: &Target) -> Result<(), UnitError> {
-        let units = Arc::clone(&self.parts.units);
-        let mut under_way = Box::pin(units.stop(unit, STOP_TIMEOUT));
-        let mut kill_at = (target.run == Wish::Fence).then(|| Instant::now() + FENCE_GRACE);
-        let mut follows = true;
-        loop {
-            tokio::select! {
-                result = &mut under_way => break result,
-                () = sleep_until(kill_at) => {
-                    warn!(app = self.parts.app, unit, "the tenure is lost and the unit still runs, killing it");
-                    kill_at = Some(Instant::now() + FENCE_GRACE);
-                    if let Err(error) = self.parts.units.kill(unit).await {
-                        warn!(app = self.parts.app, unit, "{}", cluster_telemetry::chain(&error));
-                    }
-                }
-                changed = self.desired.changed(), if follows => {
-                    follows = changed.is_ok();
-                    // The newest is taken again once the unit has stopped; here only its urgency counts.
-                    let newest = self.desired.borrow_and_update().clone();
-                    if self.wanted(&newest).run == Wish::Fence {
-                        kill_at = kill_at.or_else(|| Some(Instant::now() + FENCE_GRACE));
-                    }
-                }
-            }
-        }
-    }
-
-    /// The target under a desired state that is not taken yet.
-    fn wanted(&self, desired: &Desired) -> Target {
-        let gave_up = give_up(desired, self.memory.gave_up);
-        target(&self.parts.app, &self.parts.node, desired, gave_up, self.memory.partitions.as_ref())
-    }
-
-    /// Starts, restarts or reloads, as long as that is wanted; the VIP is refreshed meanwhile. False when the manager is gone.
-    async fn start(&mut self, step: &Step, target: &Target, desired: &Desired) -> bool {
-        let unit = target.unit.clone();
-        info!(app = self.parts.app, epoch = desired.entry.epoch, unit, ?step, "telling the service manager");
-        self.memory.unit.clone_from(&unit);
-        self.save();
-        let (units, action) = (Arc::clone(&self.parts.units), step.clone());
-        let (named, told) = (unit.clone(), self.memory.partitions.clone());
-        let mut under_way = Box::pin(async move {
-            match action {
-                Step::Reload => units.reload(&named, START_TIMEOUT).await,
-                Step::Restart => units.restart(&named, START_TIMEOUT).await,
-                _ => units.start(&named, START_TIMEOUT).await,
-            }
-        });
-        let result = loop {
-            let refresh_at = self.next_refresh(target);
-            tokio::select! {
-                result = &mut under_way => break result,
-                () = sleep_until(refresh_at) => self.refresh_vip(target).await,
-                changed = self.desired.changed() => {
-                    if changed.is_err() {
-                        return false;
-                    }
-                    let newest = self.desired.borrow().clone();
-                    let wanted = self.wanted(&newest);
-                    let vip_goes = |t: &Target| t.vip.as_ref().is_some_and(|(_, wish, _)| !wish.may_stay());
-                    let less = wanted.partitions != target.partitions || vip_goes(&wanted) && !vip_goes(target);
-                    if wanted.run != Wish::Yes || wanted.unit != unit || less {
-                        // A stop that follows takes the place of the job under way; anything else looks at the job again.
-                        self.desired.mark_changed();
-                        return true;
-                    }
-                }
-            }
-        };
-        match &result {
-            Ok(()) => {
-                if *step != Step::Reload {
-                    self.memory.started_with.clone_from(&self.memory.content);
-                }
-                self.memory.confirmed = told;
-                self.save();
-            }
-            Err(UnitError::NotFound { .. }) if !self.memory.content.is_empty() => {
-                // Somebody removed our file: it is written again.
-                self.memory.content.clear();
-                self.save();
-            }
-            // Rule R2: a process that does not take its new partitions is not trusted with a guess; it is stopped and starts with them.
-            Err(_) if *step == Step::Reload => {
-                warn!(app = self.parts.app, unit, "the reload failed, the unit is stopped and started instead");
-                let stopped = self.parts.units.stop(&unit, STOP_TIMEOUT).await;
-                if stopped.is_ok() {
-                    self.memory.confirmed = None;
-                    self.memory.started_with.clear();
-                    self.save();
-                    return true;
-                }
-            }
-            Err(_) => {}
-        }
-        let what = match step {
-            Step::Reload => "reload",
-            Step::Restart => "restart",
-            _ => "start",
-        };
-        self.outcome(&format!("{what} unit {unit}"), result, target).await;
         true
     }
 

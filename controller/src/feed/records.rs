@@ -1,6 +1,6 @@
 //! Feeding tasks whose buckets have records of several kinds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cluster_bus::{
     Bucket, Bus, Change, LEADER_KEY, LeaderRecord, MARK_KEY, RECOVERY_KEY, REMOVAL_PREFIX, RecoveryRecord, Removal, Revised, StoreMark,
@@ -21,16 +21,19 @@ pub(super) async fn feed_apps(bus: Bus, world: SharedWorld) {
             Change::Listed(all) => {
                 let mut apps = BTreeMap::new();
                 let mut mark = None;
+                let mut unreadable = BTreeSet::new();
                 for (key, entry) in all {
                     if key == MARK_KEY {
                         mark = read::<StoreMark>(&key, entry).map(|mark| mark.value);
                     } else if let Some(app) = read_app(&key, entry) {
                         apps.insert(key, app);
+                    } else {
+                        unreadable.insert(key);
                     }
                 }
                 world.change(|w| {
-                    let new = w.apps.as_ref() != Some(&apps) || w.mark != mark;
-                    (w.apps, w.mark) = (Some(apps), mark);
+                    let new = w.apps.as_ref() != Some(&apps) || w.mark != mark || w.unreadable_apps != unreadable;
+                    (w.apps, w.mark, w.unreadable_apps) = (Some(apps), mark, unreadable);
                     new
                 });
             }
@@ -40,15 +43,25 @@ pub(super) async fn feed_apps(bus: Bus, world: SharedWorld) {
                 }
             }
             Change::Put { key, entry } => {
-                if let Some(app) = read_app(&key, entry) {
-                    world.change(|w| {
-                        w.apps.get_or_insert_default().insert(key, app);
-                        true
-                    });
-                }
+                let app = read_app(&key, entry);
+                world.change(|w| {
+                    match app {
+                        Some(app) => {
+                            w.unreadable_apps.remove(&key);
+                            w.apps.get_or_insert_default().insert(key, app);
+                        }
+                        None => {
+                            w.unreadable_apps.insert(key);
+                        }
+                    }
+                    true
+                });
             }
             Change::Deleted { key } if key == MARK_KEY => set(&world, |w| &mut w.mark, None),
-            Change::Deleted { key } => world.change(|w| w.apps.get_or_insert_default().remove(&key).is_some()),
+            Change::Deleted { key } => world.change(|w| {
+                let unreadable = w.unreadable_apps.remove(&key);
+                w.apps.get_or_insert_default().remove(&key).is_some() || unreadable
+            }),
             Change::Unreadable { key, why } => unreadable(&key, &why),
         }
     }
