@@ -88,6 +88,10 @@ const fn is_zero(n: &u64) -> bool {
     { "if": { "required": ["replicas"] }, "then": { "properties": { "mode": { "enum": ["Replicas", "Ring"] } }, "required": ["mode"] } },
     { "if": { "required": ["ring"] }, "then": { "properties": { "mode": { "const": "Ring" } }, "required": ["mode"] } },
     { "if": { "required": ["database"] }, "then": { "properties": { "mode": { "const": "Singleton" } } } },
+    {
+        "if": { "properties": { "mode": { "const": "Spread" } }, "required": ["mode"] },
+        "then": { "properties": { "placement": { "properties": { "prefer": { "maxItems": 0 }, "spreadBy": false } } } },
+    },
 ]))]
 pub struct AppSpec {
     /// How many instances are active, and where.
@@ -309,10 +313,50 @@ pub struct Placement {
     #[schemars(extend("examples" = [{ "disk": "ssd" }]))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
+    /// No node that has any of these labels with this value.
+    #[schemars(extend("propertyNames" = { "pattern": LABEL_KEY_PATTERN }, "maxProperties" = 64))]
+    #[schemars(inner(regex(pattern = LABEL_VALUE_PATTERN)))]
+    #[schemars(extend("examples" = [{ "disk": "hdd" }]))]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub avoid_labels: BTreeMap<String, String>,
+    /// Where a new instance goes first: to the node with the highest sum of weights. Nothing that runs moves for it. Not for `Spread`,
+    /// which runs on every eligible node anyway.
+    #[schemars(length(max = 64), extend("examples" = [[{ "labels": { "disk": "nvme" }, "weight": 50 }]]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefer: Vec<Preference>,
+    /// Only beside an active instance of each of these Apps. Of Apps that name each other in a circle, the first by name leads and the
+    /// others follow it.
+    #[schemars(length(max = 64), inner(regex(pattern = NAME_PATTERN)), extend("uniqueItems" = true), extend("examples" = [["cache"]]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with_apps: Vec<String>,
     /// Never beside an active instance of these Apps.
     #[schemars(length(max = 64), inner(regex(pattern = NAME_PATTERN)), extend("uniqueItems" = true), extend("examples" = [["database"]]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub away_from_apps: Vec<String>,
+    /// Key of a label. New instances and standbys go to nodes with different values of it, as evenly as the eligible nodes allow; nodes
+    /// without the label count as one value. Comes before `prefer`. Nothing that runs moves for it. Not for `Spread`.
+    #[schemars(regex(pattern = LABEL_KEY_PATTERN), extend("examples" = ["rack"]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread_by: Option<String>,
+}
+
+/// A kind of node that an App would rather run on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Preference {
+    /// Counts for nodes that have all these labels.
+    #[schemars(extend("propertyNames" = { "pattern": LABEL_KEY_PATTERN }, "minProperties" = 1, "maxProperties" = 64))]
+    #[schemars(inner(regex(pattern = LABEL_VALUE_PATTERN)))]
+    #[schemars(extend("examples" = [{ "disk": "nvme" }]))]
+    pub labels: BTreeMap<String, String>,
+    /// How much it counts, 1 to 100. A node's sum is that of all entries that it matches.
+    #[serde(default = "default_weight")]
+    #[schemars(range(min = 1, max = 100), extend("examples" = [50]))]
+    pub weight: u8,
+}
+
+const fn default_weight() -> u8 {
+    1
 }
 
 impl Placement {

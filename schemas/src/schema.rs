@@ -13,9 +13,12 @@ use crate::manifest;
 pub fn app_schema() -> Value {
     let mut schema = schemars::schema_for!(crate::app::App).to_value();
     strip_null(&mut schema);
-    for (object, fields) in
-        [("Metadata", ["labels", "annotations"].as_slice()), ("ExecSpec", &["environment", "limits"]), ("Placement", &["nodeSelector"])]
-    {
+    for (object, fields) in [
+        ("Metadata", ["labels", "annotations"].as_slice()),
+        ("ExecSpec", &["environment", "limits"]),
+        ("Placement", &["nodeSelector", "avoidLabels"]),
+        ("Preference", &["labels"]),
+    ] {
         for field in fields {
             free_text(&mut schema["$defs"][object]["properties"][*field]["additionalProperties"]);
         }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cluster_schemas::app::{App, DatabaseSpec, ExecSpec, Metadata, Mode, Placement, RingSpec, UnitSpec, VipSpec};
+use cluster_schemas::app::{App, DatabaseSpec, ExecSpec, Metadata, Mode, Placement, Preference, RingSpec, UnitSpec, VipSpec};
 use cluster_schemas::manifest::{self, Rule};
 use cluster_schemas::schema::app_schema;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -227,11 +227,23 @@ fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
     )
 }
 
+/// Keeps what it may not have beside its other fields out of it: an avoided label that is asked for, the same preference twice.
 fn placement() -> impl Strategy<Value = Placement> {
-    (btree_set(name(), 0..4), labels(), btree_set(name(), 0..3)).prop_map(|(nodes, node_selector, away)| Placement {
-        nodes: nodes.into_iter().collect(),
-        node_selector,
-        away_from_apps: away.into_iter().map(|app| format!("other-{app}")).collect(),
+    let prefer = proptest::collection::vec((labels(), 1_u8..=100), 0..4);
+    let apps = (btree_set(name(), 0..3), btree_set(name(), 0..3));
+    let fields = (btree_set(name(), 0..4), labels(), labels(), prefer, apps, proptest::option::of("[a-z]{1,5}([.][a-z]{1,5}/[a-z]{1,5})?"));
+    fields.prop_map(|(nodes, node_selector, mut avoid_labels, prefer, (with, away), spread_by)| {
+        avoid_labels.retain(|key, value| node_selector.get(key) != Some(value));
+        let by_labels: BTreeMap<BTreeMap<String, String>, u8> = prefer.into_iter().filter(|(labels, _)| !labels.is_empty()).collect();
+        Placement {
+            nodes: nodes.into_iter().collect(),
+            node_selector,
+            avoid_labels,
+            prefer: by_labels.into_iter().map(|(labels, weight)| Preference { labels, weight }).collect(),
+            with_apps: with.into_iter().map(|app| format!("with-{app}")).collect(),
+            away_from_apps: away.into_iter().map(|app| format!("other-{app}")).collect(),
+            spread_by,
+        }
     })
 }
 
@@ -256,6 +268,10 @@ prop_compose! {
         spec.vip = vip.filter(|(first, ..)| *first != 127).map(|(first, last, interface)| VipSpec { address: format!("{first}.0.0.{last}/24"), interface });
         spec.database = database.filter(|_| mode == Mode::Singleton).map(|(path, max_lag, confirm)| DatabaseSpec { path: format!("/data{path}"), max_lag, confirm });
         spec.placement = placement;
+        if mode == Mode::Spread {
+            spec.placement.prefer.clear();
+            spec.placement.spread_by = None;
+        }
         app
     }
 }

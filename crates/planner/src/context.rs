@@ -86,6 +86,8 @@ pub(crate) struct Context<'w, 'a> {
     pub away: BTreeMap<usize, &'a str>,
     /// Nodes where such an App is on its way out: nothing of this one may start there yet, but what is there stays.
     pub away_soon: BTreeMap<usize, &'a str>,
+    /// Apps that this one has to run beside, each with the nodes where it runs.
+    pub beside: Vec<(&'a str, BTreeSet<usize>)>,
     /// Nodes where another App still has to let go of the same unit.
     pub busy: BTreeSet<usize>,
 }
@@ -103,7 +105,12 @@ impl<'a> Context<'_, 'a> {
 
     /// Whether an instance may run on `node` (it may be Lost).
     pub(crate) fn may_run(&self, node: usize) -> bool {
-        self.fits(node) && !self.away.contains_key(&node)
+        self.fits(node) && !self.away.contains_key(&node) && self.alone(node).is_none()
+    }
+
+    /// The first App that this one has to run beside and that does not run on `node`.
+    fn alone(&self, node: usize) -> Option<&'a str> {
+        self.beside.iter().find(|(_, nodes)| !nodes.contains(&node)).map(|(app, _)| *app)
     }
 
     /// Whether an instance may be newly placed on `node`.
@@ -174,11 +181,12 @@ impl<'a> Context<'_, 'a> {
             ));
         }
         if !self.matching.mask[node] {
-            return Some(reason(ReasonCode::NotEligible, "placement.nodes or nodeSelector leave this node out".to_owned()));
+            let why = crate::eligibility::why_left_out(self.world, &self.app.spec.placement, node);
+            return Some(reason(ReasonCode::NotEligible, why));
         }
-        self.away
-            .get(&node)
-            .map(|other| reason(ReasonCode::NotEligible, format!("App {other} runs here, and the two are kept apart by awayFromApps")))
+        let away = || self.away.get(&node).map(|other| format!("App {other} runs here, and the two are kept apart by awayFromApps"));
+        let alone = || self.alone(node).map(|other| format!("App {other} does not run here, and withApps asks for it"));
+        away().or_else(alone).map(|why| reason(ReasonCode::NotEligible, why))
     }
 
     /// Rules of the moment that keep the App from `node`.
@@ -186,6 +194,7 @@ impl<'a> Context<'_, 'a> {
         let view = &self.world.nodes[node];
         let mut rules = Vec::new();
         rules.extend(self.away.get(&node).or(self.away_soon.get(&node)).map(|other| Rule::Away(other)));
+        rules.extend(self.beside.iter().filter(|(_, nodes)| !nodes.contains(&node)).map(|(other, _)| Rule::With(other)));
         if !view.live {
             rules.push(Rule::Lost);
         } else if exclusive && !view.can_hold() {
@@ -204,16 +213,21 @@ impl<'a> Context<'_, 'a> {
 
     /// Notes with the number of nodes that may run it now.
     pub(crate) fn notes(&self, exclusive: bool) -> AppNotes {
+        let able_now = |n: &usize| {
+            let view = &self.world.nodes[*n];
+            self.matching.mask[*n] && if exclusive { view.can_hold() } else { view.live }
+        };
+        if let Some((_, nodes)) = self.beside.iter().min_by_key(|(_, nodes)| nodes.len()) {
+            let eligible = nodes.iter().filter(|n| able_now(n) && self.may_start(**n)).count();
+            return AppNotes { eligible, ..AppNotes::default() };
+        }
         // Counted by exceptions: looking at every node for every App would cost more than all the rest.
         let able = if exclusive { self.matching.holding } else { self.matching.live };
         let foreign = self.evidence.iter().filter(|e| e.foreign(self.app)).map(|e| e.node);
         let mut exceptions: Vec<usize> = self.away.keys().chain(self.away_soon.keys()).chain(&self.busy).copied().chain(foreign).collect();
         exceptions.sort_unstable();
         exceptions.dedup();
-        let out = exceptions.iter().filter(|n| {
-            let view = &self.world.nodes[**n];
-            self.matching.mask[**n] && if exclusive { view.can_hold() } else { view.live }
-        });
+        let out = exceptions.iter().filter(|n| able_now(n));
         AppNotes { eligible: able - out.count(), ..AppNotes::default() }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! # Flow
 //! [`plan`] indexes the input, settles which Apps lose a claim on a VIP or unit, then plans App by App (Singletons first, then Apps
-//! that others keep away from before those others) and makes one [`Assignment`] per node. One whose content did not change keeps
+//! that others look at before those others) and makes one [`Assignment`] per node. One whose content did not change keeps
 //! its order; a changed one gets the present term and a higher generation. [`check::check`] judges a finished plan by itself, from
 //! the input alone; [`status::app_statuses`] tells how each App is.
 //!
@@ -30,7 +30,9 @@ mod conflict;
 mod context;
 mod eligibility;
 mod input;
+mod order;
 mod pool;
+mod prefer;
 mod ring;
 mod singleton;
 pub mod status;
@@ -43,7 +45,8 @@ pub use singleton::STANDBYS_MAX;
 
 use conflict::Conflicts;
 use context::{Board, Context, Entries, absent, reason};
-use eligibility::{PlanningOrder, Selectors, planning_order};
+use eligibility::Selectors;
+use order::{PlanningOrder, planning_order};
 use world::World;
 
 /// Most entries of an App whose peers are listed in each of them. With more of them peers stay empty: lists in every entry would
@@ -73,7 +76,7 @@ struct Planner<'w, 'a> {
     conflicts: Conflicts<'a>,
     order: PlanningOrder<'a>,
     board: Board,
-    /// Nodes where Apps that others are kept apart from run, and whether they stay there.
+    /// Nodes where Apps that others look at run, and whether they stay there.
     running: BTreeMap<&'a str, BTreeMap<usize, bool>>,
     per_node: Vec<BTreeMap<String, AppAssignment>>,
     plan: Plan,
@@ -103,6 +106,11 @@ impl<'a> Planner<'_, 'a> {
                 if *stays { &mut away } else { &mut away_soon }.entry(*node).or_insert(*other);
             }
         }
+        let beside = self.order.beside.get(name.as_str()).into_iter().flatten().map(|other| {
+            let at = self.running.get(other).into_iter().flatten();
+            (*other, at.filter(|(_, stays)| **stays).map(|(node, _)| *node).collect())
+        });
+        let beside = beside.collect();
         let busy = if self.conflicts.nothing_lingers() { BTreeSet::new() } else { self.conflicts.busy(name, &app.unit_name()) };
         let ctx = Context {
             world: self.world,
@@ -112,6 +120,7 @@ impl<'a> Planner<'_, 'a> {
             matching: selectors.matching(self.world, &app.spec.placement),
             away,
             away_soon,
+            beside,
             busy,
         };
         let (mut entries, mut notes, newest) = match app.spec.mode {
@@ -182,7 +191,7 @@ impl<'a> Planner<'_, 'a> {
 
     fn settle(&mut self, name: &'a str, entries: Entries) {
         self.board.account(self.world.evidence(name), &entries);
-        if self.order.apart.contains_key(name) {
+        if self.order.watched.contains(name) {
             let stays = |e: &AppAssignment| match e.role {
                 Role::Active | Role::Member => Some(true),
                 Role::Standby => e.releasing.map(|_| false),

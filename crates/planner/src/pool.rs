@@ -3,17 +3,20 @@
 //! # Rules (S1: never fewer than asked for by our own doing, more only while part of the cluster cannot be seen)
 //! - Spread: a member on every eligible Live node; a Lost one stays a member as long as it is eligible.
 //! - Replicas: the planned count on eligible Live nodes is N, or as many as fit. Members stay where they are; new ones go to the
-//!   nodes with the fewest instances, then by name. What runs though no entry says so, because the store lost it, is kept first.
+//!   nodes that `spreadBy` and `prefer` rank first, with the fewest instances, then by name. What runs though no entry says so, because the store lost it, is kept first.
 //! - Every other member - on a node that is not eligible any more, on a Lost node, or beyond N - is removed once the members that
 //!   stay are enough without it: one that is healthy only as far as the healthy ones left are N (or as many as fit); one that is not
 //!   healthy at once, for nothing is lost by it; one on a Lost node once N members on Live nodes are healthy. So a replacement runs
 //!   before what it replaces goes, and a Lost node that returns before its replacement runs finds itself still a member.
 //! - Where more than N are eligible, those stay that are healthy, then those on nodes with fewer instances, then by name.
 
+use std::cmp::Reverse;
+
 use cluster_schemas::assignment::{ReasonCode, Role};
 
 use crate::context::{Board, Context, Entries, reason};
 use crate::input::{AppNotes, Shortage};
+use crate::prefer::choose;
 use crate::words;
 
 /// Plans one Spread App.
@@ -23,9 +26,8 @@ pub(crate) fn spread(ctx: &Context<'_, '_>) -> (Entries, AppNotes) {
     for node in ctx.matching.list.iter().copied() {
         let member = ctx.role(node) == Some(Role::Member);
         if ctx.may_start(node) || member && ctx.may_run(node) {
-            let why = ctx.keep_reason(node, Role::Member, &[ReasonCode::EveryEligibleNode], || {
-                reason(ReasonCode::EveryEligibleNode, "runs on every eligible node".to_owned())
-            });
+            let text = ctx.and_because("runs on every eligible node".to_owned(), node);
+            let why = reason(ReasonCode::EveryEligibleNode, text);
             entries.insert(node, ctx.entry(Role::Member, why));
         }
     }
@@ -42,10 +44,9 @@ pub(crate) fn replicas(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNot
     let live = |node: usize| ctx.world.nodes[node].live;
     let mut notes = ctx.notes(false);
 
-    let mut staying: Vec<usize> = ctx.with_role(Role::Member).filter(|n| live(*n) && ctx.may_run(*n)).collect();
-    staying.sort_by_key(|n| (!ctx.healthy(*n), board.instances[*n], *n));
-    staying.truncate(wanted);
-    let new = choose_new(ctx, board, wanted - staying.len());
+    let staying = ctx.with_role(Role::Member).filter(|n| live(*n) && ctx.may_run(*n));
+    let staying = choose(ctx, staying.map(|n| (!ctx.healthy(n), board.instances[n], n)), [], wanted);
+    let new = choose_new(ctx, board, &staying, wanted - staying.len());
     let healthy = staying.iter().chain(&new).filter(|n| ctx.healthy(**n)).count();
     let placed = staying.len() + new.len();
 
@@ -53,7 +54,8 @@ pub(crate) fn replicas(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNot
     for node in &new {
         let load = board.instances[*node];
         let (eligible, left_out) = (notes.eligible, &ctx.matching.left_out);
-        let text = format!("chosen: fewest instances ({load}) of {eligible} eligible node{}{left_out}", words::plural(eligible));
+        let text = format!("fewest instances ({load}) of {eligible} eligible node{}{left_out}", words::plural(eligible));
+        let text = ctx.chosen(*node, &text);
         entries.insert(*node, ctx.entry(Role::Member, reason(ReasonCode::Chosen, text)));
     }
     let stay = |entries: &mut Entries, node: usize| {
@@ -68,7 +70,7 @@ pub(crate) fn replicas(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNot
 
     // The rest, in the order in which they go.
     let mut rest: Vec<usize> = ctx.with_role(Role::Member).filter(|n| live(*n) && !entries.contains_key(n)).collect();
-    rest.sort_by_key(|n| (ctx.healthy(*n), std::cmp::Reverse(board.instances[*n]), std::cmp::Reverse(*n)));
+    rest.sort_by_key(|n| (ctx.healthy(*n), Reverse(board.instances[*n]), Reverse(*n)));
     let needed = wanted.min(placed);
     let mut left = healthy + rest.iter().filter(|n| ctx.healthy(**n)).count();
     for node in rest {
@@ -99,20 +101,16 @@ pub(crate) fn replicas(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNot
     (entries, notes)
 }
 
-/// Up to `count` nodes for new members: where it runs though no entry says so, then fewest instances, then name. A node that was told to
+/// Up to `count` nodes for new members: where it runs though no entry says so, then as `spreadBy` and `prefer` have it, then fewest instances, then name. A node that was told to
 /// stop it comes back into question once it has: until then nobody can tell whether what is seen there still serves.
-fn choose_new(ctx: &Context<'_, '_>, board: &Board, count: usize) -> Vec<usize> {
+fn choose_new(ctx: &Context<'_, '_>, board: &Board, staying: &[usize], count: usize) -> Vec<usize> {
     if count == 0 {
         return Vec::new();
     }
     let free = |n: &usize| ctx.may_start(*n) && !ctx.stopping(*n) && ctx.role(*n) != Some(Role::Member);
     let runs = |n: usize| ctx.on(n).is_some_and(|e| e.entry.is_none());
-    let mut ranked: Vec<_> = ctx.matching.list.iter().copied().filter(free).map(|n| (!runs(n), board.instances[n], n)).collect();
-    if ranked.len() > count {
-        ranked.select_nth_unstable(count - 1);
-        ranked.truncate(count);
-    }
-    ranked.into_iter().map(|(.., node)| node).collect()
+    let free = ctx.matching.list.iter().copied().filter(free);
+    choose(ctx, free.map(|n| (!runs(n), (Reverse(ctx.score(n)), board.instances[n]), n)), staying.iter().copied(), count)
 }
 
 fn not_eligible(ctx: &Context<'_, '_>, node: usize) -> cluster_schemas::assignment::Reason {

@@ -2,7 +2,7 @@
 //!
 //! # Rules
 //! - Members are the eligible Live nodes that hear a majority, at most `replicas` of them; present members first, then the nodes
-//!   with the fewest instances.
+//!   that `spreadBy` and `prefer` rank first, with the fewest instances.
 //! - A member's quota is the partitions divided by the members, rounded up for those that own most now and down for the rest. Only what
 //!   is above a quota moves, and what has no owner among the members. No plan with counts that differ by at most one moves less.
 //! - A partition that moves is first in its owner's `release`; it has no owner until that node confirmed. What a Lost or rebooted
@@ -11,6 +11,7 @@
 //!   every group that had it is gone.
 //! - The table's version rises with every step that changes an owner or an epoch.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use cluster_schemas::assignment::{OwnedPartitions, ReasonCode, RingAssignment, Role};
@@ -19,6 +20,7 @@ use cluster_schemas::{Mode, PartitionSet};
 use crate::claims::Evidence;
 use crate::context::{Board, Context, Entries, reason};
 use crate::input::{AppNotes, Shortage};
+use crate::prefer::choose;
 use crate::words;
 
 /// The owner that a partition has or is to have, and the epoch of its tenure once it has one.
@@ -92,24 +94,18 @@ pub(crate) fn plan(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNotes, 
 
 /// Members that may own partitions, rising.
 fn members(ctx: &Context<'_, '_>, board: &Board) -> Vec<usize> {
-    let mut ranked: Vec<_> = ctx
-        .matching
-        .list
-        .iter()
-        .copied()
-        .filter_map(|n| {
-            let view = &ctx.world.nodes[n];
-            // Without a status of this boot a node keeps what it was given in it, but gets nothing.
-            let before = view.may_keep() && ctx.may_run(n) && owns_some(ctx, n);
-            (before || ctx.may_start(n) && view.can_hold()).then(|| {
-                let member = ctx.role(n) == Some(Role::Member);
-                (!member, board.instances[n], n)
-            })
+    let candidates = ctx.matching.list.iter().copied().filter_map(|n| {
+        let view = &ctx.world.nodes[n];
+        // Without a status of this boot a node keeps what it was given in it, but gets nothing.
+        let before = view.may_keep() && ctx.may_run(n) && owns_some(ctx, n);
+        (before || ctx.may_start(n) && view.can_hold()).then(|| {
+            let member = ctx.role(n) == Some(Role::Member);
+            // What is preferred is a matter of new ones.
+            let score = if member { 0 } else { ctx.score(n) };
+            (!member, (Reverse(score), board.instances[n]), n)
         })
-        .collect();
-    ranked.sort_unstable();
-    ranked.truncate(cap(ctx));
-    let mut members: Vec<usize> = ranked.into_iter().map(|(.., node)| node).collect();
+    });
+    let mut members = choose(ctx, candidates, [], cap(ctx));
     members.sort_unstable();
     members
 }
@@ -165,7 +161,7 @@ fn rebalance(targets: &mut [Option<Target>], members: &[usize], claims: &[Claim]
     }
     let (base, extra) = (targets.len() / members.len(), targets.len() % members.len());
     let mut by_count: Vec<usize> = members.to_vec();
-    by_count.sort_by_key(|m| (std::cmp::Reverse(owns[m]), *m));
+    by_count.sort_by_key(|m| (Reverse(owns[m]), *m));
     let quota: BTreeMap<usize, usize> = by_count.iter().enumerate().map(|(at, m)| (*m, base + usize::from(at < extra))).collect();
     for target in targets.iter_mut().rev() {
         if let Some(Target { node, .. }) = *target
@@ -212,9 +208,9 @@ fn entries(ctx: &Context<'_, '_>, members: &[usize], targets: &[Option<Target>],
             ctx.keep_reason(node, Role::Member, &[ReasonCode::EveryEligibleNode, ReasonCode::Chosen], || match ctx.app.spec.replicas {
                 Some(cap) => {
                     let left_out = &ctx.matching.left_out;
-                    reason(ReasonCode::Chosen, format!("chosen: one of at most {cap} members, fewest instances first{left_out}"))
+                    reason(ReasonCode::Chosen, ctx.chosen(node, &format!("one of at most {cap} members, fewest instances first{left_out}")))
                 }
-                None => reason(ReasonCode::EveryEligibleNode, "every eligible node is a member".to_owned()),
+                None => reason(ReasonCode::EveryEligibleNode, ctx.and_because("every eligible node is a member".to_owned(), node)),
             });
         let mut entry = ctx.entry(Role::Member, why);
         entry.epoch = newest;

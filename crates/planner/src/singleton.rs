@@ -4,13 +4,16 @@
 //! - The active instance stays where it is while its node is Live, hears a majority, is eligible, and did not give the tenure up.
 //! - It moves away from a node on which it `Failed` only if another candidate has not failed: its status remembers that, so an
 //!   App that fails everywhere comes to rest.
-//! - Candidates in order: not failed; not just being released; the one that gave up its own tenure and can take a fresh one; nodes
-//!   that already stand by; fewer active Singletons; name.
+//! - Candidates in order: not failed; not just being released; the one that gave up its own tenure and can take a fresh one; those
+//!   that `prefer` ranks first; nodes that already stand by; fewer active Singletons; name.
 //! - A move is release, confirmation, activation with a higher epoch: nobody is active in between. Only a Lost or rebooted node,
 //!   and one that gave up by itself, is not waited for.
 //! - A changed VIP moves the same way, for the old address has to be let go before anybody else may have it.
-//! - Standbys: every eligible node up to [`STANDBYS_MAX`], those that are standbys already first. Lost ones stay as long as there are
+//! - Standbys: every eligible node up to [`STANDBYS_MAX`], those that are standbys already first,
+//!   then as `spreadBy` (which counts the active one, too) and `prefer` have it. Lost ones stay as long as there are
 //!   not enough Live ones, but a Lost node is given nothing new.
+
+use std::cmp::Reverse;
 
 use cluster_schemas::Mode;
 use cluster_schemas::assignment::{ReasonCode, Role, VipAssignment};
@@ -19,6 +22,7 @@ use cluster_schemas::node::InstanceState;
 use crate::claims::{Evidence, ip};
 use crate::context::{Board, Context, Entries, reason};
 use crate::input::{AppNotes, Shortage};
+use crate::prefer::choose;
 
 /// Most standbys that a Singleton has beside its active instance. In clusters of up to five nodes all stand by; in larger ones more
 /// would make entries grow with Apps times nodes and take over no sooner.
@@ -62,7 +66,10 @@ pub(crate) fn plan(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNotes, 
     }
     for node in standbys {
         let why = match decision.active {
-            Some((active, _)) => reason(ReasonCode::Standby, format!("stands by for {}", ctx.world.name(active))),
+            Some((active, _)) => {
+                let text = ctx.standby_because(format!("stands by for {}", ctx.world.name(active)), node);
+                reason(ReasonCode::Standby, text)
+            }
             None if decision.waits.is_empty() => reason(ReasonCode::Standby, "stands by; no node can be active now".to_owned()),
             None => reason(ReasonCode::WaitsForRelease, "stands by; nobody is active until the last one has let go".to_owned()),
         };
@@ -107,7 +114,7 @@ fn holder(ctx: &Context<'_, '_>, newest: u64) -> Option<(usize, u64)> {
         .filter(|e| e.entry.is_none() && e.holds() && e.gave_up() < newest)
         .filter_map(|e| e.observed.map(|o| (e.node, o.epoch)))
         .filter(|(_, epoch)| *epoch == newest && newest > 0);
-    planned.max_by_key(|(node, epoch)| (*epoch, std::cmp::Reverse(*node))).or_else(|| adopted.into_iter().next())
+    planned.max_by_key(|(node, epoch)| (*epoch, Reverse(*node))).or_else(|| adopted.into_iter().next())
 }
 
 fn keeps(ctx: &Context<'_, '_>, node: usize, epoch: u64) -> bool {
@@ -138,7 +145,7 @@ fn best_candidate(ctx: &Context<'_, '_>, board: &Board, holder: Option<usize>) -
         let released = ctx.role(*node) == Some(Role::Standby) && seen.is_some_and(|e| e.standing().is_some_and(|a| a.releasing.is_some()));
         let gave_up = holder == Some(*node) && seen.is_some_and(|e| e.entry.is_some_and(|a| e.gave_up() >= a.epoch));
         let stands_by = matches!(ctx.role(*node), Some(Role::Standby | Role::Active));
-        (failed(ctx, *node), released, !gave_up, !stands_by, board.active[*node], *node)
+        (failed(ctx, *node), released, !gave_up, Reverse(ctx.score(*node)), !stands_by, board.active[*node], *node)
     };
     let best = candidates(ctx).inspect(|_| count += 1).min_by_key(rank)?;
     Some((best, count))
@@ -175,12 +182,12 @@ fn why_chosen(ctx: &Context<'_, '_>, board: &Board, node: usize, candidates: usi
             "has let go"
         };
         return match before.node == node {
-            true => (ReasonCode::TakeOver, format!("takes a fresh epoch: {} {what}", name(node))),
-            false => (ReasonCode::TakeOver, format!("takes over from {}, which {what}", name(before.node))),
+            true => (ReasonCode::TakeOver, ctx.and_because(format!("takes a fresh epoch: {} {what}", name(node)), node)),
+            false => (ReasonCode::TakeOver, ctx.and_because(format!("takes over from {}, which {what}", name(before.node)), node)),
         };
     }
     let (active, left_out) = (board.active[node], &ctx.matching.left_out);
-    (ReasonCode::Chosen, format!("chosen: fewest active Singletons ({active}) of {candidates} candidates{left_out}"))
+    (ReasonCode::Chosen, ctx.chosen(node, &format!("fewest active Singletons ({active}) of {candidates} candidates{left_out}")))
 }
 
 /// The VIP as an entry has it. What still has to be let go of comes before what the spec says.
@@ -214,18 +221,17 @@ fn vip(ctx: &Context<'_, '_>, node: usize, hold: bool, epoch: u64) -> Option<Vip
 fn standbys(ctx: &Context<'_, '_>, board: &Board, active: Option<usize>) -> Vec<usize> {
     let places = STANDBYS_MAX + usize::from(active.is_none());
     let free = |n: &usize| Some(*n) != active && ctx.fits(*n);
-    let rank = |n: usize, before: bool| (!ctx.world.nodes[n].live, !before, board.standbys[n], n);
+    let rank = |n: usize, before: bool| {
+        let score = if before { 0 } else { ctx.score(n) };
+        ((!ctx.world.nodes[n].live, !before), (Reverse(score), board.standbys[n]), n)
+    };
     let before = ctx.with_role(Role::Standby).chain(ctx.with_role(Role::Active)).filter(free);
     let mut ranked: Vec<_> = before.map(|n| rank(n, true)).collect();
     // Live ones that stand by already come first: where they fill all places, nobody else needs to be looked at.
-    if ranked.iter().filter(|(lost, ..)| !lost).count() < places {
+    if ranked.iter().filter(|((lost, _), ..)| !lost).count() < places {
         let new = ctx.matching.list.iter().copied().filter(|n| ctx.world.nodes[*n].live && !ctx.busy.contains(n));
         let new = new.filter(|n| !matches!(ctx.role(*n), Some(Role::Standby | Role::Active)) && free(n));
         ranked.extend(new.map(|n| rank(n, false)));
     }
-    if ranked.len() > places {
-        ranked.select_nth_unstable(places - 1);
-        ranked.truncate(places);
-    }
-    ranked.into_iter().map(|(.., node)| node).collect()
+    choose(ctx, ranked.into_iter(), active, places)
 }

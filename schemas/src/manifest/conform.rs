@@ -17,18 +17,8 @@ const DROPPED: [&str; 5] =
     ["/status", "/metadata/uid", "/metadata/generation", "/metadata/creationTimestamp", "/metadata/deletionTimestamp"];
 
 /// Fields that the design has and this version has not.
-pub(super) const NOT_IMPLEMENTED: [&str; 10] = [
-    "/spec/hooks",
-    "/spec/health",
-    "/spec/update",
-    "/spec/failover",
-    "/spec/services",
-    "/spec/placement/avoidLabels",
-    "/spec/placement/prefer",
-    "/spec/placement/withApps",
-    "/spec/placement/spreadBy",
-    "/spec/placement/resources",
-];
+pub(super) const NOT_IMPLEMENTED: [&str; 6] =
+    ["/spec/hooks", "/spec/health", "/spec/update", "/spec/failover", "/spec/services", "/spec/placement/resources"];
 
 /// Most known fields that a message lists.
 const LISTED_MAX: usize = 12;

@@ -118,6 +118,14 @@ rules! {
     PlacementNodes => "placement-nodes",
     /// An App that cannot exist, that stands there twice, or this one.
     PlacementAway => "placement-away",
+    /// A label that `nodeSelector` asks for and `avoidLabels` refuses.
+    PlacementAvoid => "placement-avoid",
+    /// A preference that says nothing, stands there twice, or that the mode has no use for.
+    PlacementPrefer => "placement-prefer",
+    /// An App that cannot exist, that stands there twice, that has to be kept apart, or this one.
+    PlacementWith => "placement-with",
+    /// Not the key of a label, or a mode that has nothing to spread.
+    PlacementSpread => "placement-spread",
     /// A database path that is not absolute and normalised, or lies where nothing is kept.
     DatabasePath => "database-path",
 }

@@ -35,6 +35,7 @@ pub(super) fn check(input: &Input<'_>, plan: &Plan, report: &mut Report) {
     for (name, app) in input.apps.iter().filter(|(_, a)| !a.is_deleted()) {
         let at = sites.get(name.as_str()).map_or(&[][..], Vec::as_slice);
         apart(app, &sites, at, report);
+        beside(input, app, at, report);
         match app.spec.mode {
             Mode::Replicas => replicas(input, plan, app, at, !involved.contains(name.as_str()), report),
             Mode::Ring => ring(app, at, report),
@@ -47,6 +48,7 @@ fn matches(app: &App, site: &Site<'_>) -> bool {
     let placement = &app.spec.placement;
     (placement.nodes.is_empty() || placement.nodes.iter().any(|n| n == site.name))
         && placement.node_selector.iter().all(|(key, value)| site.node.labels.get(key) == Some(value))
+        && !placement.avoid_labels.iter().any(|(key, value)| site.node.labels.get(key) == Some(value))
 }
 
 fn is(site: &Site<'_>, app: &App, role: Role) -> bool {
@@ -101,7 +103,6 @@ fn conflicts(input: &Input<'_>, sites: &Sites<'_>, report: &mut Report) {
 /// Nothing runs beside an App that it has to be kept apart from, except what is on its way out or cannot be seen.
 fn apart(app: &App, sites: &Sites<'_>, at: &[Site<'_>], report: &mut Report) {
     let name = &app.metadata.name;
-    let runs = |site: &Site<'_>, of: &str| site.entry(of).is_some_and(|e| matches!(e.role, Role::Active | Role::Member));
     for other in app.spec.placement.away_from_apps.iter().filter(|o| *o != name) {
         let beside: BTreeSet<&str> = sites.get(other.as_str()).into_iter().flatten().filter(|s| runs(s, other)).map(|s| s.name).collect();
         for site in at.iter().filter(|s| s.live && runs(s, name) && beside.contains(s.name)) {
@@ -111,10 +112,47 @@ fn apart(app: &App, sites: &Sites<'_>, at: &[Site<'_>], report: &mut Report) {
     }
 }
 
-/// Apps that are to be kept apart from others, whichever asked.
+/// Nothing runs without the Apps that it has to run beside, except what is on its way out or cannot be seen.
+fn beside(input: &Input<'_>, app: &App, at: &[Site<'_>], report: &mut Report) {
+    let name = &app.metadata.name;
+    for site in at.iter().filter(|s| s.live && runs(s, name) && !is_leaving(s, app)) {
+        if let Some(other) = missing(input, app, site) {
+            report.add(Rule::Eligible, format!("App {name} is on {}, and App {other} is not", site.name));
+        }
+    }
+}
+
+fn runs(site: &Site<'_>, app: &str) -> bool {
+    site.entry(app).is_some_and(|e| matches!(e.role, Role::Active | Role::Member))
+}
+
+/// An App that `app` has to run beside and that does not run on `site`.
+fn missing<'a>(input: &Input<'_>, app: &'a App, site: &Site<'_>) -> Option<&'a str> {
+    let name = app.metadata.name.as_str();
+    let with = app.spec.placement.with_apps.iter().map(String::as_str);
+    with.filter(|other| *other != name && !runs(site, other)).find(|other| *other < name || !leads_to(input, other, name))
+}
+
+/// Whether `from` has to run beside `to`, perhaps by way of others. In such a circle the first by name leads.
+fn leads_to(input: &Input<'_>, from: &str, to: &str) -> bool {
+    let mut open = vec![from];
+    let mut seen = BTreeSet::new();
+    while let Some(app) = open.pop() {
+        if app == to {
+            return true;
+        }
+        if let Some((name, app)) = input.apps.get_key_value(app).filter(|(name, _)| seen.insert(name.as_str())) {
+            open.extend(app.spec.placement.with_apps.iter().map(String::as_str).filter(|other| other != name));
+        }
+    }
+    false
+}
+
+/// Apps that are to be kept apart from others, whichever asked, or that have to run beside others.
 fn involved<'a>(input: &Input<'a>) -> BTreeSet<&'a str> {
+    let following = input.apps.iter().filter(|(_, a)| !a.spec.placement.with_apps.is_empty()).map(|(name, _)| name.as_str());
     let asking = input.apps.iter().filter(|(_, a)| !a.spec.placement.away_from_apps.is_empty());
-    asking.flat_map(|(name, a)| a.spec.placement.away_from_apps.iter().chain([name]).map(String::as_str)).collect()
+    asking.flat_map(|(name, a)| a.spec.placement.away_from_apps.iter().chain([name]).map(String::as_str)).chain(following).collect()
 }
 
 /// Whether an App that `app` has to be kept apart from, whichever asked, runs on `site`.
@@ -126,7 +164,7 @@ fn beside_another(input: &Input<'_>, app: &App, site: &Site<'_>) -> bool {
     })
 }
 
-/// `free`: no other App has to be kept apart from this one.
+/// `free`: no other App has a say in where this one runs.
 fn replicas(input: &Input<'_>, plan: &Plan, app: &App, at: &[Site<'_>], free: bool, report: &mut Report) {
     let name = &app.metadata.name;
     let asked = app.spec.replicas.unwrap_or(1) as usize;
@@ -137,7 +175,8 @@ fn replicas(input: &Input<'_>, plan: &Plan, app: &App, at: &[Site<'_>], free: bo
         && plan.notes.get(name).is_some_and(|n| n.conflict.is_none())
     {
         // Those that have to leave do not count as places.
-        let places = members.iter().filter(|s| matches(app, s) && !beside_another(input, app, s)).count();
+        let places = members.iter().filter(|s| matches(app, s) && !beside_another(input, app, s) && missing(input, app, s).is_none());
+        let places = places.count();
         let enough = healthy_after >= asked.min(places);
         report.unless(enough, Rule::Replicas, || {
             format!("App {name} loses a healthy instance on {} while {healthy_after} of {asked} are healthy elsewhere", site.name)

@@ -47,6 +47,12 @@ pub(crate) fn away_from(mut app: App, others: &[&str]) -> App {
     app
 }
 
+/// The same App beside others only.
+pub(crate) fn with_apps(mut app: App, others: &[&str]) -> App {
+    app.spec.placement.with_apps = others.iter().map(|o| (*o).to_owned()).collect();
+    app
+}
+
 /// The same App with a node selector.
 pub(crate) fn selecting(mut app: App, key: &str, value: &str) -> App {
     app.spec.placement.node_selector.insert(key.to_owned(), value.to_owned());

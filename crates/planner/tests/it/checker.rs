@@ -7,7 +7,7 @@ use cluster_planner::{Plan, plan};
 use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, Role};
 use cluster_schemas::{Assignment, Mode};
 
-use crate::builders::{away_from, mk_app, on_nodes, with_vip};
+use crate::builders::{away_from, mk_app, on_nodes, with_apps, with_vip};
 use crate::cluster::Cluster;
 
 fn platform() -> Cluster {
@@ -184,6 +184,23 @@ fn eligibility() {
         change(p, &cluster, "n1").apps.insert("workers".to_owned(), worker);
     });
     assert_names(&found, Rule::Eligible);
+    // On a node with a label that it avoids, and without an App that it has to run beside.
+    let mut cluster = platform();
+    cluster.apps.insert("shy".to_owned(), mk_app("shy", Mode::Spread));
+    cluster.step();
+    cluster.app("shy").spec.placement.avoid_labels.insert("disk".to_owned(), "hdd".to_owned());
+    let mut unlabelled = cluster.clone();
+    unlabelled.step();
+    cluster.nodes.get_mut("n2").unwrap().node.labels.insert("disk".to_owned(), "hdd".to_owned());
+    let found = broken(&cluster, |p| *entry(p, &cluster, "n2", "shy") = unlabelled.assignments["n2"].apps["shy"].clone());
+    assert_eq!(found, [Rule::Eligible].into());
+    let mut cluster = platform();
+    cluster.apps.insert("mate".to_owned(), with_apps(mk_app("mate", Mode::Spread), &["db"]));
+    let found = broken(&cluster, |p| {
+        let mate = p.assignments["n1"].apps["mate"].clone();
+        change(p, &cluster, "n3").apps.insert("mate".to_owned(), mate);
+    });
+    assert_eq!(found, [Rule::Eligible].into());
     // An App that is being deleted.
     let mut cluster = platform();
     let kept = cluster.assignments["n4"].apps["api"].clone();

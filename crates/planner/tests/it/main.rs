@@ -5,6 +5,7 @@ mod builders;
 mod checker;
 mod claims;
 mod cluster;
+mod placement;
 mod platform;
 mod pool;
 mod random;
