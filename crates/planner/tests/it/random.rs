@@ -2,25 +2,30 @@
 
 use std::collections::BTreeSet;
 
+use cluster_schemas::app::Preference;
 use cluster_schemas::assignment::Role;
 use cluster_schemas::{App, Mode};
 use proptest::prelude::*;
 
-use crate::builders::{away_from, difference, mk_app, selecting, with_vip};
+use crate::builders::{away_from, difference, mk_app, selecting, with_apps, with_vip};
 use crate::sim::Sim;
 
 const NODES: usize = 5;
-const APPS: [&str; 6] = ["api", "cache", "database", "solo", "twin", "workers"];
+const APPS: [&str; 7] = ["api", "cache", "database", "mate", "solo", "twin", "workers"];
 
 fn apps() -> Vec<App> {
     let mut workers = away_from(mk_app("workers", Mode::Replicas), &["database"]);
     workers.spec.replicas = Some(2);
+    let mut twin = mk_app("twin", Mode::Replicas);
+    twin.spec.placement.prefer = vec![Preference { labels: [("zone".to_owned(), "b".to_owned())].into(), weight: 10 }];
+    twin.spec.placement.spread_by = Some("zone".to_owned());
     vec![
         with_vip(mk_app("api", Mode::Spread), "10.0.0.101/24"),
         with_vip(mk_app("cache", Mode::Ring), "10.0.0.102/24"),
         with_vip(mk_app("database", Mode::Singleton), "10.0.0.100/24"),
+        with_apps(mk_app("mate", Mode::Spread), &["database"]),
         away_from(selecting(mk_app("solo", Mode::Singleton), "zone", "a"), &["database"]),
-        mk_app("twin", Mode::Replicas),
+        twin,
         workers,
     ]
 }
@@ -116,7 +121,7 @@ fn run(sim: &mut Sim, op: Op, uids: &mut u32) {
                 vip.address = format!("10.0.0.{last}/24");
             }
         }),
-        Op::Scale(n) => edit(sim, 5, |app| app.spec.replicas = Some(u32::from(n))),
+        Op::Scale(n) => edit(sim, 6, |app| app.spec.replicas = Some(u32::from(n))),
         Op::Delete(a) => {
             if let Some(app) = sim.apps.get_mut(APPS[a]) {
                 app.metadata.deletion_timestamp = Some("2026-11-23T00:00:00Z".to_owned());
@@ -203,7 +208,15 @@ fn assert_served(sim: &mut Sim) {
                 (n.min(NODES - 1), n)
             }
         };
-        let least = least.min(fits.len());
+        let mut least = least.min(fits.len());
+        let mut most = most;
+        let beside = &app.spec.placement.with_apps;
+        if !beside.is_empty() {
+            let runs = |node: &crate::sim::SimNode, of: &String| node.workers.get(of).is_some_and(|w| w.running);
+            let there = sim.nodes.values().filter(|n| beside.iter().all(|of| runs(n, of))).count();
+            assert!(running.iter().all(|n| beside.iter().all(|of| runs(&sim.nodes[*n], of))), "{name} is alone: {running:?}");
+            (least, most) = (least.min(there), most.min(there));
+        }
         assert!(running.len() <= most && (running.len() >= least || crowded), "{name} runs on {running:?}");
         if running.len() == most && most > 0 {
             assert!(statuses[name].is_ready(), "{name}: {:#?}", statuses[name]);
