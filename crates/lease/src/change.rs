@@ -72,14 +72,7 @@ impl<R: Rules> SetChange<R> {
     ///
     /// # Errors
     /// [`SetError`] if the one cannot follow the other.
-    pub fn with_rules(
-        rules: R,
-        cluster: ClusterId,
-        me: NodeName,
-        max_t: Span,
-        from: VoterSet,
-        next: VoterSet,
-    ) -> Result<Self, SetError> {
+    pub fn with_rules(rules: R, cluster: ClusterId, me: NodeName, max_t: Span, from: VoterSet, next: VoterSet) -> Result<Self, SetError> {
         from.check_next(&next)?;
         let stage = if rules.breaks(Fault::InstallUnprepared) { Stage::InstallJoining } else { Stage::Prepare };
         let (floor, answers, again) = (Epoch(0), BTreeMap::new(), Time(0));
@@ -179,9 +172,7 @@ impl<R: Rules> SetChange<R> {
     /// Someone agreed to, or installed, another set of this number. If it was agreed to by few the others can still outvote it,
     /// but then this driver's set is the one that a majority holds; so a conflict is only called while that is not so.
     fn conflicting(&self) -> bool {
-        let other = |set: &Option<VoterSet>| {
-            set.as_ref().is_some_and(|set| set.number() == self.next.number() && set != &self.next)
-        };
+        let other = |set: &Option<VoterSet>| set.as_ref().is_some_and(|set| set.number() == self.next.number() && set != &self.next);
         let against = |id| self.answers.get(&id).is_some_and(|answer| other(&answer.prepared) || other(&answer.installed));
         self.answers.values().any(|answer| other(&answer.installed)) || !self.from.agreed(|id| !against(id))
     }
@@ -196,9 +187,7 @@ impl<R: Rules> SetChange<R> {
                 Stage::Prepare if self.from.agreed(|id| self.prepared(id)) => Stage::InstallJoining,
                 Stage::Prepare if self.conflicting() => Stage::Conflict,
                 Stage::InstallJoining if self.joining().all(|member| self.installed(member.id)) => Stage::Install,
-                Stage::Install
-                    if self.from.agreed(|id| self.installed(id)) && self.next.agreed(|id| self.installed(id)) =>
-                {
+                Stage::Install if self.from.agreed(|id| self.installed(id)) && self.next.agreed(|id| self.installed(id)) => {
                     self.floor = self.highest();
                     Stage::Floor
                 }
@@ -226,23 +215,21 @@ impl<R: Rules> SetChange<R> {
             Stage::Prepare => {
                 // A voter that missed the commit of the former set would refuse; whoever knows of it says so.
                 let number = self.from.number();
-                let committed = self.answers.values().any(|answer| {
-                    answer.committed && answer.installed.as_ref().is_some_and(|set| set.number() == number)
-                });
+                let committed = self
+                    .answers
+                    .values()
+                    .any(|answer| answer.committed && answer.installed.as_ref().is_some_and(|set| set.number() == number));
                 let mut asks = Vec::new();
                 if committed {
                     asks.extend(self.ask(self.from.members().iter(), &SetStep::Commit(number)));
                 }
-                asks.extend(self.ask(
-                    self.from.members().iter().filter(|member| !self.prepared(member.id)),
-                    &SetStep::Prepare(self.next.clone()),
-                ));
+                asks.extend(
+                    self.ask(self.from.members().iter().filter(|member| !self.prepared(member.id)), &SetStep::Prepare(self.next.clone())),
+                );
                 asks
             }
             Stage::InstallJoining => self.ask(self.joining(), &SetStep::Install(self.next.clone())),
-            Stage::Install => {
-                self.ask(everybody().filter(|m| !self.installed(m.id)), &SetStep::Install(self.next.clone()))
-            }
+            Stage::Install => self.ask(everybody().filter(|m| !self.installed(m.id)), &SetStep::Install(self.next.clone())),
             Stage::Floor | Stage::Wait(_) => {
                 let floor = SetStep::Floor(self.next.number(), self.floor);
                 let carried = !self.rules.breaks(Fault::FloorNotCarried);

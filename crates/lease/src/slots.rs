@@ -141,9 +141,7 @@ impl SlotSet {
     /// The slots, named ones first.
     pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
         let named = self.named.iter().cloned().map(Slot::Named);
-        named.chain(self.rings.iter().flat_map(|(ring, bits)| {
-            bits.iter().map(|partition| Slot::Ring { ring: ring.clone(), partition })
-        }))
+        named.chain(self.rings.iter().flat_map(|(ring, bits)| bits.iter().map(|partition| Slot::Ring { ring: ring.clone(), partition })))
     }
 }
 
@@ -200,9 +198,9 @@ impl Claims {
     pub fn iter(&self) -> impl Iterator<Item = (Slot, Epoch)> + '_ {
         let named = self.named.iter().map(|(name, epoch)| (Slot::Named(name.clone()), *epoch));
         named.chain(self.rings.iter().flat_map(|(ring, by_epoch)| {
-            by_epoch.iter().flat_map(move |(epoch, bits)| {
-                bits.iter().map(move |partition| (Slot::Ring { ring: ring.clone(), partition }, *epoch))
-            })
+            by_epoch
+                .iter()
+                .flat_map(move |(epoch, bits)| bits.iter().map(move |partition| (Slot::Ring { ring: ring.clone(), partition }, *epoch)))
         }))
     }
 }
@@ -292,9 +290,9 @@ impl<V> SlotMap<V> {
     pub fn iter(&self) -> impl Iterator<Item = (Slot, &V)> {
         let named = self.named.iter().map(|(name, value)| (Slot::Named(name.clone()), value));
         named.chain(self.rings.iter().flat_map(|(ring, cells)| {
-            (0u16..).zip(cells).filter_map(move |(partition, cell)| {
-                cell.as_ref().map(|value| (Slot::Ring { ring: ring.clone(), partition }, value))
-            })
+            (0u16..)
+                .zip(cells)
+                .filter_map(move |(partition, cell)| cell.as_ref().map(|value| (Slot::Ring { ring: ring.clone(), partition }, value)))
         }))
     }
 

@@ -145,9 +145,7 @@ impl Outbox {
 
 /// Cuts claims into parts that fit a message. One part, untouched, in nearly all cases.
 fn split(claims: Claims) -> Vec<Claims> {
-    let rings = claims.rings.iter().flat_map(|(ring, by_epoch)| {
-        by_epoch.values().map(|bits| ring.as_str().len() + bits.len() * weight(0))
-    });
+    let rings = claims.rings.iter().flat_map(|(ring, by_epoch)| by_epoch.values().map(|bits| ring.as_str().len() + bits.len() * weight(0)));
     let named = claims.named.keys().map(|name| weight(name.as_str().len()));
     if rings.chain(named).sum::<usize>() <= CLAIMS_WEIGHT_MAX {
         return vec![claims];

@@ -4,9 +4,9 @@
 //! A process that dies while writing leaves a record whose checksum does not fit: torn. What it overwrote is lost, so the voter
 //! treats the slot, which may be any, as held by unknown (V6).
 
+use super::RELEASED_MAX;
 use super::grant::{Grant, Released, SlotState};
 use super::state::{Journal, RunHeader};
-use super::RELEASED_MAX;
 use crate::bytes::{BytesError, Reader, Writer};
 use crate::time::Time;
 use crate::types::{BootId, Epoch, Instance, PARTITIONS_MAX, Slot, VoterId};
@@ -190,24 +190,19 @@ mod tests {
 
     /// The longest of everything.
     fn largest() -> (Slot, SlotState) {
-        let node = |i: usize| Node {
-            boot: BootId(u128::MAX),
-            name: NodeName::new(&format!("{i}{}", "n".repeat(NODE_NAME_MAX - 1))).unwrap(),
-        };
+        let node =
+            |i: usize| Node { boot: BootId(u128::MAX), name: NodeName::new(&format!("{i}{}", "n".repeat(NODE_NAME_MAX - 1))).unwrap() };
         let tenure = Tenure { epoch: Epoch(u64::MAX), node: node(0), instance: Instance(u64::MAX) };
-        let released = (0..RELEASED_MAX)
-            .map(|i| Released { node: node(i), epoch: Epoch(u64::MAX), instance: Instance(u64::MAX) })
-            .collect();
+        let released =
+            (0..RELEASED_MAX).map(|i| Released { node: node(i), epoch: Epoch(u64::MAX), instance: Instance(u64::MAX) }).collect();
         let slot = Slot::Ring { ring: SlotName::new(&"r".repeat(SLOT_NAME_MAX)).unwrap(), partition: PARTITIONS_MAX - 1 };
         let grant = Some(Grant { tenure, expires: Time(u64::MAX) });
         (slot, SlotState { grant, floor: Epoch(u64::MAX), released })
     }
 
     fn largest_journal() -> Journal {
-        let members = (0..VOTERS_MAX as u128).map(|i| Member {
-            id: VoterId(u128::MAX - i),
-            node: NodeName::new(&format!("{i}{}", "n".repeat(NODE_NAME_MAX - 1))).unwrap(),
-        });
+        let members = (0..VOTERS_MAX as u128)
+            .map(|i| Member { id: VoterId(u128::MAX - i), node: NodeName::new(&format!("{i}{}", "n".repeat(NODE_NAME_MAX - 1))).unwrap() });
         let set = Some(VoterSet::new(SetNo(u64::MAX), members.collect()).unwrap());
         Journal {
             voter: VoterId(u128::MAX),

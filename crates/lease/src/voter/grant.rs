@@ -34,8 +34,7 @@ impl Released {
     /// Was this tenure released? In an equal epoch the instance decides: P2 makes epochs unique per instance only, and a late Release
     /// of a former life must not end what the present one holds.
     fn covers(&self, tenure: &Tenure) -> bool {
-        self.node == tenure.node
-            && (tenure.epoch < self.epoch || tenure.epoch == self.epoch && tenure.instance == self.instance)
+        self.node == tenure.node && (tenure.epoch < self.epoch || tenure.epoch == self.epoch && tenure.instance == self.instance)
     }
 }
 
@@ -68,9 +67,7 @@ impl SlotState {
     /// V1: while `now < expires` nobody but the grant's node gets anything.
     fn blocked(&self, now: Time, node: &Node) -> Result<(), Why> {
         match self.live(now) {
-            Some(grant) if grant.tenure.node != *node => {
-                Err(Why::Held { by: grant.tenure.node.clone(), epoch: grant.tenure.epoch })
-            }
+            Some(grant) if grant.tenure.node != *node => Err(Why::Held { by: grant.tenure.node.clone(), epoch: grant.tenure.epoch }),
             _ => Ok(()),
         }
     }
@@ -80,8 +77,8 @@ impl SlotState {
         if let Err(why) = self.blocked(terms.now, &tenure.node) {
             let held = self.grant.as_ref().map(|grant| &grant.tenure);
             let overridden = rules.breaks(Fault::HigherEpochOverrides) && held.is_some_and(|held| tenure.epoch > held.epoch);
-            let handed = rules.breaks(Fault::SuccessorSkipsV1)
-                && held.is_some_and(|held| self.released.iter().any(|r| r.node == held.node));
+            let handed =
+                rules.breaks(Fault::SuccessorSkipsV1) && held.is_some_and(|held| self.released.iter().any(|r| r.node == held.node));
             if !overridden && !handed {
                 return Err(why);
             }

@@ -15,8 +15,8 @@ mod sets;
 mod state;
 
 pub use codec::{
-    HEADER_LEN, JOURNAL_MAX, RECORD_LEN, RecordError, decode_header, decode_journal, decode_record, encode_header,
-    encode_journal, encode_record,
+    HEADER_LEN, JOURNAL_MAX, RECORD_LEN, RecordError, decode_header, decode_journal, decode_record, encode_header, encode_journal,
+    encode_record,
 };
 pub use grant::{Grant, RELEASED_MAX, Released, SlotState};
 pub use hints::{WATCH_TTL, WATCHERS_MAX};
@@ -115,13 +115,7 @@ impl Voter {
 
 impl<R: Rules> Voter<R> {
     /// [`Voter::start`] under given rules.
-    pub fn start_with(
-        rules: R,
-        config: VoterConfig,
-        now: Time,
-        journal: Journal,
-        run: Option<RunImage>,
-    ) -> (Self, Vec<VoterAction>) {
+    pub fn start_with(rules: R, config: VoterConfig, now: Time, journal: Journal, run: Option<RunImage>) -> (Self, Vec<VoterAction>) {
         let run = run.filter(|run| run.header.boot == config.node.boot && run.header.voter == journal.voter);
         let fresh = !journal.may_have_acked;
         let mut voter = Self {

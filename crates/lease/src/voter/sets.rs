@@ -83,8 +83,7 @@ impl<R: Rules> Voter<R> {
 
     /// B5.2. A voter that was away for several changes may skip numbers: its driver vouches that a majority prepared this set.
     fn install(&mut self, next: &VoterSet) {
-        let concerned = next.has(self.journal.voter)
-            || self.journal.set.as_ref().is_some_and(|set| set.has(self.journal.voter));
+        let concerned = next.has(self.journal.voter) || self.journal.set.as_ref().is_some_and(|set| set.has(self.journal.voter));
         let newer = self.installed().is_none_or(|number| number < next.number());
         if !concerned || !newer {
             return;

@@ -171,9 +171,10 @@ impl State {
 
     /// The nodes on which the slot's unit executes, and in which epoch.
     pub fn executing(&self) -> impl Iterator<Item = (usize, Epoch)> + '_ {
-        self.nodes.iter().enumerate().filter_map(|(index, node)| {
-            node.runs.filter(|(until, _)| self.node_time(index) < *until).map(|(_, epoch)| (index, epoch))
-        })
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(index, node)| node.runs.filter(|(until, _)| self.node_time(index) < *until).map(|(_, epoch)| (index, epoch)))
     }
 }
 

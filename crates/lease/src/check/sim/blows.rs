@@ -5,7 +5,7 @@ use super::world::{Happening, MS, World, name};
 use crate::change::Stage;
 use crate::holder::{Event, Phase};
 use crate::set::{Member, VoterSet};
-use crate::types::{Slot, SetNo};
+use crate::types::{SetNo, Slot};
 
 const BLOWS: [Blow; 12] = [
     Blow::CutOff,

@@ -54,16 +54,8 @@ pub enum Found {
 }
 
 /// All columns of the table.
-pub const FOUND: [Found; 8] = [
-    Found::Idle,
-    Found::Attempt,
-    Found::Holding,
-    Found::Stopping,
-    Found::Ended,
-    Found::Releasing,
-    Found::VoterWaiting,
-    Found::Changing,
-];
+pub const FOUND: [Found; 8] =
+    [Found::Idle, Found::Attempt, Found::Holding, Found::Stopping, Found::Ended, Found::Releasing, Found::VoterWaiting, Found::Changing];
 
 /// Counts of one or more simulations.
 #[derive(Clone, Debug, Default)]

@@ -355,7 +355,13 @@ impl World {
         }
         let mut copies = 1;
         if self.lossy && !same && !self.fair {
-            copies = if self.rng.per_mille(100) { 0 } else if self.rng.per_mille(100) { 2 } else { 1 };
+            copies = if self.rng.per_mille(100) {
+                0
+            } else if self.rng.per_mille(100) {
+                2
+            } else {
+                1
+            };
         }
         for _ in 0..copies {
             let mut delay = self.rng.range(100_000, 2 * MS);
@@ -364,10 +370,13 @@ impl World {
             }
             let time = self.now + if same { 1_000 } else { delay };
             let message = Box::new(message.clone());
-            self.at(time, match to {
-                Some(to) => Happening::Deliver(to, message),
-                None => Happening::Driver(message),
-            });
+            self.at(
+                time,
+                match to {
+                    Some(to) => Happening::Deliver(to, message),
+                    None => Happening::Driver(message),
+                },
+            );
         }
     }
 
@@ -403,9 +412,10 @@ impl World {
     fn check_sent(&mut self, node: usize, message: &Message) {
         match message {
             Message::Release(ask) => {
-                let runs = ask.claims.iter().any(|(slot, epoch)| {
-                    self.machines[node].places.get(&slot).is_some_and(|place| place.unit == Some(epoch))
-                });
+                let runs = ask
+                    .claims
+                    .iter()
+                    .any(|(slot, epoch)| self.machines[node].places.get(&slot).is_some_and(|place| place.unit == Some(epoch)));
                 if runs {
                     self.fail("P5: Release sent while the unit runs");
                 }
