@@ -54,6 +54,7 @@ macro_rules! planted_tests {
 
 small_tests! {
     plain: "plain";
+    renewal: "renewal";
     refusals_and_release_acks: "refusals and release acks";
     voter_reboot: "voter reboot";
     voter_reboot_and_restart: "voter reboot and restart";
@@ -64,9 +65,10 @@ small_tests! {
     early_fence: "early fence";
     clocks_at_the_bound: "clocks at the bound";
     fence_takes_all_of_f: "fence takes all of F";
-    voter_replaced: "voter replaced, fresh one at once";
+    fresh_voter_added: "fresh voter added";
+    voter_removed: "voter removed";
     voter_replaced_nothing_heard_of: "voter replaced, nothing heard of";
-    voter_replaced_renewal: "voter replaced, renewal";
+    voter_replaced: "voter replaced";
     two_next_sets_at_once: "two next sets at once";
 }
 

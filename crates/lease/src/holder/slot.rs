@@ -301,6 +301,9 @@ impl SlotHolder {
     /// P6: goes on with a tenure of this agent's former life.
     pub(super) fn adopt<R: Rules>(&mut self, env: &mut Env<'_, R>, slot: &Slot, epoch: Epoch, deadline: Time) {
         self.saw(env, slot, epoch);
+        if !matches!(self.phase, Phase::Idle) {
+            return;
+        }
         self.start = None;
         // The former life may have asked for the longest T (planned restart).
         let longest = env.config.max_t;
@@ -310,14 +313,7 @@ impl SlotHolder {
     }
 
     /// A refusal of this slot in this epoch.
-    pub(super) fn nacked<R: Rules>(
-        &mut self,
-        env: &mut Env<'_, R>,
-        slot: &Slot,
-        epoch: Epoch,
-        (set, voter): (SetNo, VoterId),
-        why: &Why,
-    ) {
+    pub(super) fn nacked<R: Rules>(&mut self, env: &mut Env<'_, R>, slot: &Slot, epoch: Epoch, (set, voter): (SetNo, VoterId), why: &Why) {
         if let Why::Epoch(seen) | Why::Held { epoch: seen, .. } = why {
             self.saw(env, slot, *seen);
         }

@@ -76,8 +76,8 @@ pub struct Config {
     pub sets: Vec<Vec<usize>>,
     /// A second driver that tries this set after the first one, at the same time.
     pub rival: Option<Vec<usize>>,
-    /// Do the answers to a driver come at once or never, and do nodes learn of a new set before they try? Saves many steps; runs
-    /// without it let them be late, doubled and out of order too.
+    /// Do the answers to a driver come at once or never, and do nodes learn of a new set at some time, once, instead of by any number
+    /// of refusals? Saves many steps; runs without it let all of them be late, doubled and out of order too.
     pub prompt_changes: bool,
     /// May the first change begin before anything was acquired? Else it begins after an acquisition, which keeps runs small.
     pub change_any_time: bool,
@@ -135,6 +135,13 @@ impl Config {
     #[must_use]
     pub const fn with_answers(mut self) -> Self {
         (self.nacks, self.release_acks) = (true, true);
+        self
+    }
+
+    /// The same run up to this tick.
+    #[must_use]
+    pub const fn until(mut self, tick: u64) -> Self {
+        self.horizon = Some(tick);
         self
     }
 

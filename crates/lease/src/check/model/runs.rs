@@ -26,6 +26,26 @@ fn under_way(name: &'static str) -> Config {
     config
 }
 
+/// The same, with the slot held in set 1 and lost, set 2 committed, and the second change begun. The other node has heard of nothing.
+fn second_change(name: &'static str) -> Config {
+    let mut config = replaced(name);
+    config.before = vec![Before::Attempt(0), Before::Exchange(0, 0), Before::Change];
+    config.before.extend([0, 1, 0, 0, 1].map(|voter| Before::Drive(0, voter)));
+    config.before.extend([Before::Tick, Before::Tick, Before::Drive(0, 0), Before::Drive(0, 1), Before::Change]);
+    config
+}
+
+/// One change, begun while the slot is held.
+fn one_change(name: &'static str, from: Vec<usize>, next: Vec<usize>) -> Config {
+    let mut config = replaced(name);
+    config.seen = [0, HIGH];
+    config.before = vec![Before::Attempt(0)];
+    config.before.extend(from.iter().map(|voter| Before::Exchange(0, *voter)));
+    config.before.push(Before::Change);
+    config.sets = vec![from, next];
+    config
+}
+
 /// A single voter: enough for what one voter can do wrong, and small.
 fn single(name: &'static str) -> Config {
     let mut config = Config::new(name).limits(|limits| limits.renewals = [0, 0]);
@@ -61,30 +81,33 @@ pub fn small_runs() -> Vec<Config> {
         let mut config = single("two next sets at once");
         config.sets = vec![vec![0], vec![0, 1]];
         config.rival = Some(vec![0, 2]);
+        config.before = vec![Before::Change, Before::Rival];
         config.change_any_time = true;
         config.prompt_changes = true;
         config
     };
     vec![
-        informed("plain"),
-        pair("refusals and release acks").limits(|limits| limits.releases = 1).with_answers(),
+        informed("plain").limits(|limits| limits.renewals = [0, 0]),
+        pair("renewal"),
+        single("refusals and release acks").limits(|limits| (limits.attempts, limits.releases) = ([1, 2], 1)).with_answers(),
         pair("voter reboot").limits(|limits| limits.reboots = 1),
         pair("voter reboot and restart").limits(|limits| (limits.reboots, limits.restarts, limits.renewals) = (1, 1, [0, 0])),
         pair("torn record").limits(|limits| limits.torn = 1),
         informed("release and hand-over").limits(|limits| (limits.releases, limits.renewals) = (1, [0, 0])),
-        pair("two attempts, release").limits(|limits| (limits.attempts, limits.releases) = ([2, 1], 1)),
-        pair("agent crash, adopted").limits(|limits| (limits.attempts, limits.crashes) = ([2, 1], 1)),
+        pair("two attempts, release").limits(|limits| (limits.attempts, limits.renewals, limits.releases) = ([2, 1], [0, 0], 1)),
+        pair("agent crash, adopted").limits(|limits| limits.crashes = 1),
         informed("early fence").limits(|limits| (limits.early_fences, limits.renewals) = (1, [0, 0])),
         pair("clocks at the bound").drifting(),
         fence("fence takes all of F"),
-        under_way("voter replaced, fresh one at once"),
+        one_change("fresh voter added", vec![0], vec![0, 1]).until(2),
+        one_change("voter removed", vec![0, 1], vec![0]).until(2),
+        second_change("voter replaced, nothing heard of"),
         {
-            let mut config = under_way("voter replaced, nothing heard of");
-            config.seen = [0, 0];
+            let mut config = second_change("voter replaced").until(3);
+            config.seen = [0, HIGH];
             config
         },
-        under_way("voter replaced, renewal").limits(|limits| limits.renewals = [1, 0]),
-        rival(),
+        rival().until(1),
     ]
 }
 
@@ -108,20 +131,29 @@ pub fn large_runs() -> Vec<Config> {
     };
     vec![
         both("two attempts each"),
+        two_tries("three voters, renewal").limits(|limits| limits.attempts = [1, 1]),
         two_tries("three voters, reboot").limits(|limits| (limits.attempts, limits.reboots) = ([1, 1], 1)),
         two_tries("three voters, torn record").limits(|limits| (limits.attempts, limits.torn) = ([1, 1], 1)),
         two_tries("three voters, restart").limits(|limits| (limits.attempts, limits.restarts) = ([1, 1], 1)),
         two_tries("three voters, agent crash").limits(|limits| (limits.attempts, limits.crashes) = ([1, 1], 1)),
         two_tries("three voters, clocks at the bound").limits(|limits| limits.attempts = [1, 1]).drifting(),
-        two_tries("release, reboot").limits(|limits| (limits.attempts, limits.renewals, limits.releases, limits.reboots) = ([1, 1], [0, 0], 1, 1)),
+        two_tries("release, reboot")
+            .limits(|limits| (limits.attempts, limits.renewals, limits.releases, limits.reboots) = ([1, 1], [0, 0], 1, 1)),
         two_tries("two attempts, release").limits(|limits| (limits.renewals, limits.releases) = ([0, 0], 1)),
         two_tries("two attempts, renewal"),
         two_tries("two attempts, crash").limits(|limits| (limits.renewals, limits.crashes) = ([0, 0], 1)),
         two_tries("two renewals").limits(|limits| (limits.attempts, limits.renewals) = ([1, 1], [2, 0])),
         two_tries("two voter reboots").limits(|limits| (limits.attempts, limits.renewals, limits.reboots) = ([1, 1], [0, 0], 2)),
-        two_tries("reboot and process restart").limits(|limits| (limits.attempts, limits.renewals, limits.reboots, limits.restarts) = ([1, 1], [0, 0], 1, 1)),
+        two_tries("reboot and process restart")
+            .limits(|limits| (limits.attempts, limits.renewals, limits.reboots, limits.restarts) = ([1, 1], [0, 0], 1, 1)),
         two_tries("clocks at the bound, two attempts").limits(|limits| limits.renewals = [0, 0]).drifting(),
         long("planned restart of an agent").limits(|limits| (limits.renewals, limits.crashes) = ([0, 0], 1)),
+        under_way("voter replaced, fresh one at once"),
+        under_way("voter replaced, renewal").limits(|limits| limits.renewals = [1, 0]),
+        one_change("fresh voter added, renewal", vec![0], vec![0, 1]).limits(|limits| limits.renewals = [1, 0]),
+        one_change("voter removed, renewal", vec![0, 1], vec![0]).limits(|limits| limits.renewals = [1, 0]),
+        one_change("fresh voter added, four ticks", vec![0], vec![0, 1]).until(4),
+        one_change("voter removed, four ticks", vec![0, 1], vec![0]).until(4),
         replaced("voter replaced, renewals").limits(|limits| limits.renewals = [1, 0]),
         replaced("voter replaced, reboot").limits(|limits| limits.reboots = 1),
         replaced("voter replaced, release").limits(|limits| limits.releases = 1),
@@ -165,14 +197,6 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
         config.before.extend([Before::Drive(0, 0), Before::Drive(0, 1)]);
         config
     };
-    // Held in set 1 and lost, set 2 committed, set 3 next; the other node has heard of nothing.
-    let floors = {
-        let mut config = replaced("floors not carried over");
-        config.before = vec![Before::Attempt(0), Before::Exchange(0, 0), Before::Change];
-        config.before.extend([0, 1, 0].map(|voter| Before::Drive(0, voter)));
-        config.before.extend([Before::Tick, Before::Tick, Before::Drive(0, 0), Before::Drive(0, 1), Before::Change]);
-        config
-    };
     let unprepared = {
         let mut config = Config::new("install unprepared").limits(|limits| (limits.attempts, limits.renewals) = ([1, 1], [0, 0]));
         config.prompt_changes = true;
@@ -207,7 +231,11 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
         planted("V1", single("successor skips V1").limits(|l| (l.attempts, l.releases) = ([2, 1], 1)), Fault::SuccessorSkipsV1),
         planted("V4", bit, Fault::BitWithoutEpoch),
         planted("V5", single("release matched by node only").limits(|l| (l.attempts, l.releases) = ([2, 1], 1)), Fault::ReleaseByNodeOnly),
-        planted("V5", single("release matched without instance").limits(|l| (l.attempts, l.crashes) = ([2, 1], 1)), Fault::ReleaseIgnoresInstance),
+        planted(
+            "V5",
+            single("release matched without instance").limits(|l| (l.attempts, l.crashes) = ([2, 1], 1)),
+            Fault::ReleaseIgnoresInstance,
+        ),
         planted("P3", plain("timer from the answer"), Fault::TimerFromAnswer),
         planted("P1", single("ack without send number").limits(|l| l.renewals = [2, 0]), Fault::AckWithoutSendNo),
         planted("P2", plain("epoch reused after restart").limits(|l| (l.attempts, l.crashes) = ([2, 0], 1)), Fault::EpochReused),
@@ -218,7 +246,7 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
         planted("F2", plain("agent extends a fenced word").limits(|l| l.renewals = [1, 0]), Fault::FencedExtended),
         planted("B5.3", under_way("next set without wait"), Fault::NextSetWithoutWait),
         planted("B5.2", old_set, Fault::OldSetAnswered),
-        planted("B5.3", floors, Fault::FloorNotCarried),
+        planted("B5.3", second_change("floors not carried over"), Fault::FloorNotCarried),
         planted("B5.3", unprepared, Fault::InstallUnprepared),
         ("K", too_slow),
         ("F3", fence_late),

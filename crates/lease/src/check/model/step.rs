@@ -5,8 +5,8 @@ use super::state::{CLUSTER, Envelope, NodeState, Party, State, VoterState, slot,
 use crate::change::{SetChange, Stage};
 use crate::holder::{Action, Event, Phase, Purpose};
 use crate::message::{Message, SetStep, Verdict, Why};
-use crate::set::VoterSet;
 use crate::rules::{Fault, Planted};
+use crate::set::VoterSet;
 use crate::time::{Span, Time};
 use crate::types::{Epoch, NodeName, SetNo};
 use crate::voter::{Released, RunImage, SlotState, Voter, VoterAction, decode_header, decode_record, encode_header, encode_record};
@@ -26,6 +26,8 @@ pub enum Step {
     Renew(usize),
     /// A node renews with the longest T.
     RenewLong(usize),
+    /// A node learns of the newest set that a voter has installed.
+    Learn(usize),
     /// A node is told to give up the slot.
     Release(usize),
     /// The unit has stopped, and the agent hears of it.
@@ -65,6 +67,10 @@ impl State {
             let now = self.node_time(index);
             if left.attempts[index] > 0 && idle && !executing && node.word == FENCED {
                 steps.push(Step::Attempt(index));
+            }
+            if self.config.prompt_changes {
+                let known = node.holder.sets().current().number();
+                steps.extend(self.newest(index).filter(|set| set.number() > known).map(|_| Step::Learn(index)));
             }
             if let Some(Phase::Holding(holding)) = phase {
                 if left.renewals[index] > 0 {
@@ -152,18 +158,6 @@ impl State {
             Step::Deliver(envelope) => self.deliver(envelope),
             Step::Attempt(index) => {
                 self.left.attempts[*index] -= 1;
-                if self.config.prompt_changes {
-                    let installed = self.voters.iter().filter_map(|voter| voter.voter.journal().set.clone());
-                    let mut installed: Vec<_> = installed.collect();
-                    installed.sort_by_key(VoterSet::number);
-                    let highest = installed.last().map(VoterSet::number);
-                    installed.retain(|set| Some(set.number()) == highest);
-                    // Should two sets of one number be installed, each node has heard of another one.
-                    let newest = if *index == 0 { installed.first() } else { installed.last() };
-                    if let Some(newest) = newest.cloned() {
-                        self.node_event(*index, Event::Set(newest));
-                    }
-                }
                 self.node_event(*index, Event::Acquire { slot: slot(), t: self.config.span(self.config.t) });
             }
             Step::Renew(index) => {
@@ -173,6 +167,11 @@ impl State {
             Step::RenewLong(index) => {
                 self.left.long_renewals -= 1;
                 self.node_event(*index, Event::RenewLong);
+            }
+            Step::Learn(index) => {
+                if let Some(newest) = self.newest(*index) {
+                    self.node_event(*index, Event::Set(newest));
+                }
             }
             Step::Release(index) => {
                 self.left.releases -= 1;
@@ -226,6 +225,15 @@ impl State {
         let dead: Vec<bool> = self.net.iter().map(|envelope| self.is_dead(envelope)).collect();
         let mut dead = dead.into_iter();
         self.net.retain(|_| !dead.next().unwrap_or(false));
+    }
+
+    /// The newest set installed anywhere. Should there be two of one number, each node hears of another one.
+    fn newest(&self, index: usize) -> Option<VoterSet> {
+        let mut installed: Vec<_> = self.voters.iter().filter_map(|voter| voter.voter.journal().set.clone()).collect();
+        installed.sort_by_key(VoterSet::number);
+        let highest = installed.last().map(VoterSet::number);
+        installed.retain(|set| Some(set.number()) == highest);
+        if index == 0 { installed.into_iter().next() } else { installed.pop() }
     }
 
     fn drive(&mut self, from: VoterSet, next: VoterSet) {
@@ -370,7 +378,7 @@ impl State {
                         self.broken = Some("V2: a refusal changed the voter");
                     }
                     let of_set = matches!(answer.verdict, Verdict::Refused(Why::Set(_)));
-                    if refused && !of_set && !self.config.nacks || is_release && !self.config.release_acks {
+                    if refused && !(of_set && !self.config.prompt_changes || self.config.nacks) || is_release && !self.config.release_acks {
                         continue;
                     }
                 }
@@ -439,6 +447,11 @@ impl State {
                 counted && plain && self.config.sets.len() == 1
             }
             (Message::Acquire(ask) | Message::Renew(ask) | Message::Release(ask), _, Party::Voter(index)) => {
+                let installed = self.voters[index].voter.journal().set.as_ref().map_or(SetNo(0), VoterSet::number);
+                let release = matches!(envelope.message, Message::Release(_));
+                if self.config.prompt_changes && !release && ask.set < installed && self.config.fault != Some(Fault::OldSetAnswered) {
+                    return true;
+                }
                 // The mark of a release outlives everything but a reboot or a torn record.
                 let lasting = self.left.reboots == 0 && self.left.torn == 0 && !self.config.nacks && !self.config.release_acks;
                 let marked = |released: &Released| {
@@ -447,7 +460,8 @@ impl State {
                             && (epoch < released.epoch || epoch == released.epoch && released.instance == ask.instance)
                     })
                 };
-                lasting && self.voters[index].voter.records().any(|(_, state)| state.released.iter().any(marked))
+                lasting
+                    && self.voters[index].voter.records().any(|(_, state)| state.released.iter().any(marked))
                     && self.config.fault.is_none_or(|fault| fault != Fault::ReleaseByNodeOnly && fault != Fault::ReleaseIgnoresInstance)
             }
             (Message::SetAsk(ask), _, Party::Voter(index)) if self.config.prompt_changes => {
@@ -473,8 +487,7 @@ impl State {
             self.broken = Some("two nodes execute");
         } else if self.executing().any(|(_, epoch)| epoch < self.highest) {
             self.broken = Some("an old epoch executes after a newer one was acquired");
-        } else if self.nodes.iter().any(|node| node.word != FENCED && node.runs.is_none())
-        {
+        } else if self.nodes.iter().any(|node| node.word != FENCED && node.runs.is_none()) {
             self.broken = Some("F2: armed after it stopped");
         }
     }
