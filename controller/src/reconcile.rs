@@ -164,6 +164,10 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
     put_right(&stores.assignments, world, lead, planned).await?;
     let (mut result, statuses, revisions) = {
         let world = world.read();
+        // What was heard since the last look: no plan could be newer than what agents hold by now.
+        if world.knows_later(&lead.incarnation, lead.term) {
+            return Err(PassError::Deposed);
+        }
         let now = Instant::now();
         let mut nodes = world.node_inputs(now);
         // A node that nobody heard yet may hold anything, and can be told nothing.
@@ -213,9 +217,7 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
 async fn still_leads(stores: &Stores, world: &SharedWorld, lead: &Lead) -> Result<(), PassError> {
     let (cached, later) = {
         let world = world.read();
-        let later = |order: &Order| order.incarnation == lead.incarnation && order.term > lead.term;
-        let later = world.heartbeats.values().filter_map(|(_, h)| h.assignment.as_ref()).any(later);
-        (world.record.as_ref().map(|record| record.revision), later)
+        (world.record.as_ref().map(|record| record.revision), world.knows_later(&lead.incarnation, lead.term))
     };
     if later {
         return Err(PassError::Deposed);

@@ -121,6 +121,15 @@ impl World {
         }
     }
 
+    /// Whether agents hold, or the store has, an assignment of a later term than `term` of this store: another led meanwhile.
+    #[must_use]
+    pub fn knows_later(&self, incarnation: &str, term: u64) -> bool {
+        let heartbeats = self.heartbeats.values().filter_map(|(_, h)| h.assignment.as_ref());
+        let statuses = self.statuses.iter().flatten().filter_map(|(_, s)| s.value.assignment.as_ref());
+        let stored = self.assignments.iter().flatten().map(|(_, a)| &a.value.order);
+        heartbeats.chain(statuses).chain(stored).any(|order| order.incarnation == incarnation && order.term > term)
+    }
+
     /// The highest term seen anywhere (rule C3).
     #[must_use]
     pub fn highest_term(&self) -> u64 {
@@ -190,5 +199,40 @@ impl SharedWorld {
     pub(crate) fn into_inner(self) -> World {
         let world = Arc::try_unwrap(self.world).unwrap_or_else(|_| unreachable!("a test has one handle"));
         world.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster_schemas::assignment::Order;
+
+    use super::*;
+
+    #[test]
+    fn a_later_term_is_known_from_statuses_and_the_store_each_by_itself() {
+        let knows = |change: fn(&mut World, Order), term: u64| {
+            let shared = SharedWorld::new(Instant::now());
+            let order = Order { incarnation: "i".to_owned(), term, generation: 1 };
+            shared.change(|world| {
+                change(world, order);
+                false
+            });
+            let world = shared.read();
+            assert!(!world.knows_later("j", 1), "terms of other stores cannot be compared");
+            world.knows_later("i", 4)
+        };
+        let sources: [fn(&mut World, Order); 2] = [
+            |world, order| {
+                let value = NodeStatus { assignment: Some(order), ..NodeStatus::default() };
+                world.statuses = Some(BTreeMap::from([("n1".to_owned(), Revised { value, revision: 1 })]));
+            },
+            |world, order| {
+                let value = Assignment { order, ..Assignment::default() };
+                world.assignments = Some(BTreeMap::from([("n1".to_owned(), Revised { value, revision: 1 })]));
+            },
+        ];
+        for source in sources {
+            assert_eq!((knows(source, 4), knows(source, 5)), (false, true));
+        }
     }
 }
