@@ -2,6 +2,8 @@
 //!
 //! Larger runs: `cargo run --release -p cluster-lease --example lease-model -- large`.
 
+#![expect(clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking, and tells figures by printing")]
+
 use cluster_lease::check::model::{explore, fault_runs, small_runs};
 use cluster_lease::rules::Fault;
 use std::collections::BTreeSet;

@@ -2,6 +2,8 @@
 //!
 //! Long runs: `cargo run --release -p cluster-lease --example lease-sim`.
 
+#![expect(clippy::panic, clippy::print_stdout, reason = "a test fails by panicking, and tells figures by printing")]
+
 use cluster_lease::check::sim::{Blow, Plan, Stats, simulate};
 use cluster_lease::rules::Fault;
 use std::collections::BTreeSet;
@@ -65,9 +67,4 @@ fn finds_v1_higher_epoch_overrides() {
 #[test]
 fn finds_p5_release_before_stop() {
     found(Fault::ReleaseBeforeStop);
-}
-
-#[test]
-fn finds_p3_timer_from_the_answer() {
-    found(Fault::TimerFromAnswer);
 }

@@ -346,6 +346,7 @@ impl World {
     }
 
     /// `None` is the controller, which no fault cuts off.
+    #[expect(clippy::needless_pass_by_value, reason = "a message that was routed is gone for its sender")]
     fn route(&mut self, from: Option<usize>, to: Option<usize>, message: Message) {
         let alone = |node: Option<usize>| node.is_some_and(|node| self.machines[node].cut || !self.machines[node].powered);
         let side = |node: Option<usize>| node.is_some_and(|node| self.split >> node & 1 == 1);
