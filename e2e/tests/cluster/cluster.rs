@@ -61,7 +61,7 @@ impl Cluster {
         let folder = tempfile::tempdir().map_err(|error| wrong(format!("temporary folder: {error}")))?;
         let cluster =
             Self { lab, borrowed: std::env::var_os(USE).is_some(), folder, files: Cell::new(0), began: Cell::new(SystemTime::now()) };
-        if let Err(error) = cluster.wait_nodes(LATER) {
+        if let Err(error) = cluster.wait_nodes(LATER).and_then(|()| cluster.wait_planned_for()) {
             eprintln!("{}", cluster.diagnose());
             cluster.down();
             return Err(error);
@@ -192,6 +192,16 @@ impl Cluster {
             let nodes = self.nodes()?;
             let bad: Vec<_> = nodes.values().filter(|n| n.state != NodeState::Ready).map(|n| (&n.node.name, n.state)).collect();
             ensure(nodes.len() == usize::from(NODES) && bad.is_empty(), || format!("{} nodes, not Ready: {bad:?}", nodes.len()))
+        })
+    }
+
+    /// Waits until every node holds an assignment: before that a new cluster may be planned for fewer nodes.
+    fn wait_planned_for(&self) -> Result<()> {
+        wait_until("all nodes to hold an assignment", LATER, || {
+            let held = |node: &NodeView| node.status.as_ref().is_some_and(|status| status.assignment.is_some());
+            let nodes = self.nodes()?;
+            let without: Vec<_> = nodes.iter().filter(|(_, node)| !held(node)).map(|(name, _)| name).collect();
+            ensure(without.is_empty(), || format!("{without:?} hold none"))
         })
     }
 
