@@ -1,5 +1,6 @@
 //! One lab for all scenarios: started with the first that is run, taken down after the last, replaced after a failure.
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,11 +25,15 @@ macro_rules! scenarios {
 }
 pub(crate) use scenarios;
 
+/// Held while scenarios are played: all runs have the same lab, so another one waits.
+const LOCK: &str = "clusterctl-scenarios.lock";
+
 /// Set to keep the lab of the first failed scenario for a look; the rest is not run then.
 const KEEP: &str = "CLUSTERCTL_LAB_KEEP";
 
 #[derive(Default)]
 struct Stage {
+    lock: Option<File>,
     cluster: Option<Cluster>,
     kept: bool,
 }
@@ -52,6 +57,9 @@ impl Stage {
     fn perform(&mut self, name: &str, run: fn(&Cluster) -> Result<()>) -> Result<(), Failed> {
         if self.kept {
             return Err(format!("not run, since a lab with a failure in it is kept ({KEEP})").into());
+        }
+        if self.lock.is_none() {
+            self.lock = Some(lock().map_err(|error| format!("{LOCK}: {error}"))?);
         }
         let cluster = match &mut self.cluster {
             Some(cluster) => cluster,
@@ -92,6 +100,15 @@ impl Stage {
             }
         }
     }
+}
+
+fn lock() -> std::io::Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(std::env::temp_dir().join(LOCK))?;
+    if file.try_lock().is_err() {
+        eprintln!("  waiting for another run of the scenarios to end");
+        file.lock()?;
+    }
+    Ok(file)
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
