@@ -41,7 +41,7 @@ fn one_change(name: &'static str, from: Vec<usize>, next: Vec<usize>) -> Config 
     config.seen = [0, HIGH];
     config.before = vec![Before::Attempt(0)];
     config.before.extend(from.iter().map(|voter| Before::Exchange(0, *voter)));
-    config.before.push(Before::Change);
+    config.before.extend([Before::Tick, Before::Change]);
     config.sets = vec![from, next];
     config
 }
@@ -89,7 +89,7 @@ pub fn small_runs() -> Vec<Config> {
     vec![
         informed("plain").limits(|limits| limits.renewals = [0, 0]),
         pair("renewal"),
-        single("refusals and release acks").limits(|limits| (limits.attempts, limits.releases) = ([1, 2], 1)).with_answers(),
+        single("refusals and release acks").limits(|limits| limits.attempts = [1, 2]).with_answers(),
         pair("voter reboot").limits(|limits| limits.reboots = 1),
         pair("voter reboot and restart").limits(|limits| (limits.reboots, limits.restarts, limits.renewals) = (1, 1, [0, 0])),
         pair("torn record").limits(|limits| limits.torn = 1),
@@ -176,6 +176,12 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
         config.seen = [0, HIGH];
         config
     };
+    // Held by two of the three voters, and the other node has asked a tick later.
+    let held = |name| {
+        let mut config = plain(name);
+        config.before = vec![Before::Attempt(0), Before::Exchange(0, 0), Before::Exchange(0, 1), Before::Tick, Before::Attempt(1)];
+        config
+    };
     let planted = |rule, config: Config, fault| (rule, config.with(fault));
     let too_slow = {
         let mut config = plain("clock rate beyond r").drifting();
@@ -223,7 +229,7 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
     };
     vec![
         planted("V6", single("no restart wait").limits(|l| l.reboots = 1), Fault::NoRestartWait),
-        planted("V6", plain("renewal accepted in the wait").limits(|l| (l.reboots, l.renewals) = (1, [1, 0])), Fault::RenewDuringWait),
+        planted("V6", held("renewal accepted in the wait").limits(|l| (l.reboots, l.renewals) = (1, [1, 0])), Fault::RenewDuringWait),
         planted("V6", single("wait forgotten by a process restart").limits(|l| (l.reboots, l.restarts) = (1, 1)), Fault::WaitForgotten),
         planted("V6", plain("torn record ignored").limits(|l| l.torn = 1), Fault::TornRecordIgnored),
         planted("V7", Config::new("floor forgotten").limits(|l| (l.reboots, l.renewals) = (1, [0, 0])), Fault::FloorForgotten),
