@@ -41,6 +41,8 @@ pub enum Before {
     Rival,
     /// Everything this driver sent to this voter arrived, and the answers to it.
     Drive(usize, usize),
+    /// This node learned of the newest set installed.
+    Learn(usize),
     /// This node renewed.
     Renew(usize),
     /// A tick passed.

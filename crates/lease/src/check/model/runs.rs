@@ -210,6 +210,7 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
         config.rival = Some(vec![0, 1, 3]);
         config.before = vec![Before::Change, Before::Rival];
         config.before.extend([(0, 2), (1, 3), (0, 0), (1, 1)].map(|(driver, voter)| Before::Drive(driver, voter)));
+        config.before.extend([Before::Learn(0), Before::Learn(1), Before::Attempt(0), Before::Attempt(1)]);
         config
     };
     let bit = {
@@ -224,6 +225,7 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
             Before::Attempt(0),
             Before::Exchange(0, 0),
             Before::Exchange(0, 2),
+            Before::Renew(0),
         ];
         config
     };

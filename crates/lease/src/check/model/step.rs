@@ -133,6 +133,7 @@ impl State {
         for before in self.config.before.clone() {
             match before {
                 Before::Attempt(node) => self.take(&Step::Attempt(node)),
+                Before::Learn(node) => self.take(&Step::Learn(node)),
                 Before::Renew(node) => self.take(&Step::Renew(node)),
                 Before::Tick => self.take(&Step::Tick),
                 Before::Stopped(node) => self.take(&Step::Stopped(node)),
