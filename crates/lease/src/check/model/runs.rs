@@ -225,6 +225,7 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
             Before::Attempt(0),
             Before::Exchange(0, 0),
             Before::Exchange(0, 2),
+            Before::Tick,
             Before::Renew(0),
         ];
         config
