@@ -2,8 +2,9 @@
 //!
 //! # Flow, for whoever hosts it
 //! 1. [`Holder::new`] with the voter set this agent knows and a random [`Instance`].
-//! 2. After an agent restart, one [`Event::Adopt`] for each slot whose word is [armed](crate::word::SlotWord::armed). Everything else is not
-//!    held, whatever it was.
+//! 2. After an agent restart, before anything else, one [`Event::Adopt`] for each slot that is [armed](crate::word::SlotWord::armed) *or
+//!    still runs here*, with the word's deadline, or `Time(0)` if it is fenced. What is too late answers with [`Action::Lost`], and is not asked
+//!    for again before it has stopped. Everything else is not held, whatever it was.
 //! 3. [`Event::Candidate`] for each slot the assignment makes this node a candidate for; again whenever rank or readiness change.
 //! 4. Each arriving message as [`Event::Message`], after a check that it came from whom it says ([`Message::from`]). [`Event::Tick`] at
 //!    [`Holder::next_wake`].
@@ -124,7 +125,7 @@ pub enum Event {
         /// The tenure's epoch.
         epoch: Epoch,
     },
-    /// P6: the word says that this tenure of a former life is armed.
+    /// P6: the word says that this tenure of a former life is armed, or its unit still runs.
     Adopt {
         /// This slot.
         slot: Slot,
@@ -132,7 +133,7 @@ pub enum Event {
         t: Span,
         /// The tenure's epoch.
         epoch: Epoch,
-        /// What the word says.
+        /// What the word says; `Time(0)` if it is fenced.
         deadline: Time,
     },
     /// A voter set read from elsewhere; older ones are ignored.

@@ -309,7 +309,13 @@ impl SlotHolder {
         let longest = env.config.max_t;
         let holding = Holding { epoch, votes: Votes::default(), deadline, longest, stopping: None };
         self.phase = Phase::Holding(holding);
-        env.renewals.insert(self.t, env.now);
+        if env.now < deadline {
+            env.renewals.insert(self.t, env.now);
+        } else {
+            // Too late, but it may still run. No attempt before it has stopped: the Release of a failed one would clear the grants that
+            // keep everybody else out until then (V5).
+            self.end(env, slot);
+        }
     }
 
     /// A refusal of this slot in this epoch.

@@ -228,9 +228,18 @@ impl World {
         let machine = &mut self.machines[node];
         machine.start(now, rules, set);
         let clock = machine.clock(now);
-        let armed: Vec<_> = machine.places.iter().filter_map(|(slot, place)| place.word.armed(clock).map(|armed| (slot, armed))).collect();
-        for (slot, (epoch, deadline)) in armed {
-            self.stats.adopted += 1;
+        let mut former = Vec::new();
+        for (slot, place) in machine.places.iter() {
+            match place.unit {
+                Some(epoch) => former.push((slot, epoch, place.word.deadline().unwrap_or_default())),
+                // Armed, and the unit stopped or was never started: this host starts nothing late, so it is not held.
+                None => {
+                    place.word.fence();
+                }
+            }
+        }
+        for (slot, epoch, deadline) in former {
+            self.stats.adopted += u64::from(clock < deadline);
             let t = self.t(&slot);
             self.event(node, Event::Adopt { slot, t, epoch, deadline });
         }

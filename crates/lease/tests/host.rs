@@ -1,0 +1,175 @@
+//! What a host relies on, step by step: single schedules on the real types.
+
+use cluster_lease::holder::{Action, Event, Holder, HolderConfig, Phase};
+use cluster_lease::message::Message;
+use cluster_lease::set::{Member, VoterSet};
+use cluster_lease::time::{Span, Time};
+use cluster_lease::types::{BootId, ClusterId, Epoch, Instance, Node, NodeName, SetNo, Slot, VoterId};
+use cluster_lease::voter::{Journal, Voter, VoterAction, VoterConfig};
+
+const CLUSTER: ClusterId = ClusterId(3);
+const T: Span = Span::from_millis(350);
+
+fn ms(millis: u64) -> Time {
+    Time(millis * 1_000_000)
+}
+
+fn node(name: &str) -> Node {
+    Node { boot: BootId(1), name: NodeName::new(name).unwrap() }
+}
+
+fn set() -> VoterSet {
+    VoterSet::new(SetNo(1), vec![Member { id: VoterId(1), node: node("v").name }]).unwrap()
+}
+
+fn holder(name: &str, instance: u64) -> Holder {
+    Holder::new(HolderConfig::new(CLUSTER, node(name), Instance(instance)), set())
+}
+
+fn voter() -> Voter {
+    Voter::start(VoterConfig::new(CLUSTER, node("v")), Time(0), Journal::new(VoterId(1), Some(set())), None).0
+}
+
+fn slot() -> Slot {
+    "app/database".parse().unwrap()
+}
+
+fn step(holder: &mut Holder, now: Time, event: Event) -> Vec<Action> {
+    let mut actions = Vec::new();
+    holder.handle(now, Span::ZERO, event, &mut actions);
+    actions
+}
+
+/// Delivers what the holder sends to the voter and the answers back; returns the other actions.
+fn talk(holder: &mut Holder, voter: &mut Voter, now: Time, event: Event) -> Vec<Action> {
+    let mut done = Vec::new();
+    let mut todo = step(holder, now, event);
+    while !todo.is_empty() {
+        let action = todo.remove(0);
+        let Action::Send(_, message) = action else {
+            done.push(action);
+            continue;
+        };
+        let mut answers = Vec::new();
+        voter.handle(now, &message, &mut answers);
+        for answer in answers {
+            if let VoterAction::Send(_, message) = answer {
+                todo.extend(step(holder, now, Event::Message(message)));
+            }
+        }
+    }
+    done
+}
+
+#[test]
+fn acquire_renew_release() {
+    let (mut a, mut voter) = (holder("a", 1), voter());
+    let done = talk(&mut a, &mut voter, ms(0), Event::Acquire { slot: slot(), t: T });
+    let Some(Action::Arm { tenure, deadline, .. }) = done.first() else { panic!("{done:?}") };
+    assert_eq!((tenure.epoch, *deadline), (Epoch(1), Time(249_300_000)));
+    // The next renewal is due after T/6 and moves the deadline by as much.
+    let due = a.next_wake().unwrap();
+    assert_eq!(due, Time(T.0 / 6));
+    let done = talk(&mut a, &mut voter, due, Event::Tick);
+    assert_eq!(done, vec![Action::Extend { slot: slot(), epoch: Epoch(1), deadline: Time(249_300_000 + due.0) }]);
+    // P5: asked to release, it sends nothing but renewals until it has stopped; then the word goes first.
+    let actions = step(&mut a, ms(100), Event::Release { slot: slot(), successor: Some(node("b").name) });
+    assert_eq!(actions, vec![]);
+    let actions = step(&mut a, ms(120), Event::Stopped { slot: slot(), epoch: Epoch(1) });
+    assert_eq!(actions[0], Action::Disarm { slot: slot(), epoch: Epoch(1) });
+    let Action::Send(_, release @ Message::Release(_)) = &actions[1] else { panic!("{actions:?}") };
+    // The successor hears of it when the voters acked.
+    let mut answers = Vec::new();
+    voter.handle(ms(121), release, &mut answers);
+    let Some(VoterAction::Send(_, ack)) = answers.pop() else { panic!() };
+    let actions = step(&mut a, ms(122), Event::Message(ack));
+    assert_eq!(actions[0], Action::Released { slot: slot(), epoch: Epoch(1) });
+    assert!(matches!(&actions[1], Action::Send(to, Message::Handover(_)) if *to == node("b").name));
+    let mut b = holder("b", 1);
+    let done = talk(&mut b, &mut voter, ms(123), Event::Acquire { slot: slot(), t: T });
+    assert!(matches!(done[0], Action::Failed { .. }), "B has not heard of epoch 1: {done:?}");
+    let done = talk(&mut b, &mut voter, ms(124), Event::Acquire { slot: slot(), t: T });
+    assert!(matches!(&done[0], Action::Arm { tenure, .. } if tenure.epoch == Epoch(2)), "{done:?}");
+}
+
+#[test]
+fn p3_a_dead_tenure_is_noticed_before_anything_else() {
+    let (mut a, mut voter) = (holder("a", 1), voter());
+    talk(&mut a, &mut voter, ms(0), Event::Acquire { slot: slot(), t: T });
+    let renewals = step(&mut a, ms(200), Event::RenewNow);
+    let Some(Action::Send(_, renew)) = renewals.first() else { panic!("{renewals:?}") };
+    let mut answers = Vec::new();
+    voter.handle(ms(201), renew, &mut answers);
+    let Some(VoterAction::Send(_, ack)) = answers.pop() else { panic!() };
+    // The ack of a send at 200 ms would be good until 449 ms, but the deadline of 249 ms has passed.
+    let actions = step(&mut a, ms(250), Event::Message(ack));
+    assert_eq!(actions, vec![Action::Lost { slot: slot(), epoch: Epoch(1) }]);
+    assert_eq!(step(&mut a, ms(260), Event::RenewNow), vec![], "P5: nothing but Release from now on");
+}
+
+#[test]
+fn p6_an_armed_tenure_goes_on_in_the_same_epoch() {
+    let (mut old, mut voter) = (holder("a", 1), voter());
+    talk(&mut old, &mut voter, ms(0), Event::Acquire { slot: slot(), t: T });
+    let mut new = holder("a", 2);
+    let adopt = Event::Adopt { slot: slot(), t: T, epoch: Epoch(1), deadline: Time(249_300_000) };
+    let done = talk(&mut new, &mut voter, ms(200), adopt);
+    assert_eq!(done, vec![Action::Extend { slot: slot(), epoch: Epoch(1), deadline: Time(449_300_000) }]);
+}
+
+/// Found by the simulation: the agent is back after the deadline, and the unit is just being killed.
+#[test]
+fn p6_what_still_runs_is_not_asked_for_again() {
+    let mut new = holder("a", 2);
+    let adopt = Event::Adopt { slot: slot(), t: T, epoch: Epoch(1), deadline: Time(249_300_000) };
+    assert_eq!(step(&mut new, ms(260), adopt), vec![Action::Lost { slot: slot(), epoch: Epoch(1) }]);
+    assert_eq!(step(&mut new, ms(261), Event::Acquire { slot: slot(), t: T }), vec![]);
+    assert!(matches!(new.phase(&slot()), Some(Phase::Ended { .. })));
+    let actions = step(&mut new, ms(270), Event::Stopped { slot: slot(), epoch: Epoch(1) });
+    assert_eq!(actions[0], Action::Disarm { slot: slot(), epoch: Epoch(1) });
+    let actions = step(&mut new, ms(271), Event::Acquire { slot: slot(), t: T });
+    assert!(matches!(&actions[0], Action::Send(_, Message::Acquire(_))), "{actions:?}");
+}
+
+/// P6, planned: the longest T is asked for, so that the next life has seconds.
+#[test]
+fn p6_a_planned_restart_has_time() {
+    let (mut a, mut voter) = (holder("a", 1), voter());
+    talk(&mut a, &mut voter, ms(0), Event::Acquire { slot: slot(), t: T });
+    let done = talk(&mut a, &mut voter, ms(10), Event::RenewLong);
+    assert_eq!(done, vec![Action::Extend { slot: slot(), epoch: Epoch(1), deadline: ms(10 + 4_890) }]);
+}
+
+#[test]
+fn a_withdrawn_attempt_starts_nothing() {
+    let (mut a, mut voter) = (holder("a", 1), voter());
+    let asks = step(&mut a, ms(0), Event::Acquire { slot: slot(), t: T });
+    let Some(Action::Send(_, acquire)) = asks.first() else { panic!("{asks:?}") };
+    let mut answers = Vec::new();
+    voter.handle(ms(1), acquire, &mut answers);
+    step(&mut a, ms(2), Event::Withdraw(slot()));
+    let Some(VoterAction::Send(_, ack)) = answers.pop() else { panic!() };
+    let actions = step(&mut a, ms(3), Event::Message(ack));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Arm { .. })), "{actions:?}");
+}
+
+/// Rule V6: what the voter says it stored is all that its answers rest on.
+#[test]
+fn v6_every_change_is_stored_before_its_answer() {
+    let (mut a, mut voter) = (holder("a", 1), voter());
+    for (now, event) in [(0, Event::Acquire { slot: slot(), t: T }), (50, Event::RenewNow)] {
+        for action in step(&mut a, ms(now), event) {
+            let Action::Send(_, message) = action else { continue };
+            let mut actions = Vec::new();
+            voter.handle(ms(now + 1), &message, &mut actions);
+            let stored = actions.iter().position(|a| matches!(a, VoterAction::Store(slots) if slots.contains(&slot())));
+            let sent = actions.iter().position(|a| matches!(a, VoterAction::Send(..)));
+            assert!(stored.is_some() && stored < sent, "{actions:?}");
+            for action in actions {
+                if let VoterAction::Send(_, answer) = action {
+                    step(&mut a, ms(now + 2), Event::Message(answer));
+                }
+            }
+        }
+    }
+}
