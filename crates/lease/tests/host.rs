@@ -1,5 +1,7 @@
 //! What a host relies on, step by step: single schedules on the real types.
 
+#![expect(clippy::unwrap_used, reason = "names and sets written down here are good")]
+
 use cluster_lease::holder::{Action, Event, Holder, HolderConfig, Phase};
 use cluster_lease::message::Message;
 use cluster_lease::set::{Member, VoterSet};
