@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster_schemas::app::{ExecSpec, VipSpec};
-use cluster_schemas::assignment::{AppAssignment, Role, RunSpec};
+use cluster_schemas::assignment::{AppAssignment, Role, RunSpec, VipAssignment};
 use cluster_schemas::node::InstanceState;
 use tokio::sync::{mpsc, watch};
 
@@ -16,7 +17,12 @@ use crate::quorum::Quorum;
 
 /// A node on which nothing runs and nothing can be started.
 #[derive(Debug)]
-struct Idle(watch::Sender<u64>);
+struct Idle {
+    changes: watch::Sender<u64>,
+    /// Whether addresses cannot be read.
+    blind: Arc<AtomicBool>,
+    held: AtomicBool,
+}
 
 impl Units for Idle {
     async fn install(&self, _: &str, _: &str) -> Result<Installed, UnitError> {
@@ -47,7 +53,7 @@ impl Units for Idle {
         Err(UnitError::NotFound { unit: unit.to_owned() })
     }
     fn changes(&self, _: &str) -> watch::Receiver<u64> {
-        self.0.subscribe()
+        self.changes.subscribe()
     }
     async fn log_tail(&self, _: &str, _: u32) -> Vec<String> {
         Vec::new()
@@ -56,9 +62,11 @@ impl Units for Idle {
 
 impl Vips for Idle {
     async fn hold(&self, _: &VipSpec, _: Duration) -> Result<Held, VipError> {
+        self.held.store(true, Ordering::Relaxed);
         Ok(Held::Fresh)
     }
     async fn release(&self, _: &VipSpec) -> Result<(), VipError> {
+        self.held.store(false, Ordering::Relaxed);
         Ok(())
     }
     async fn announce(&self, _: &VipSpec) -> Result<(), VipError> {
@@ -68,10 +76,12 @@ impl Vips for Idle {
         Ok(Vec::new())
     }
     async fn present(&self, _: &VipSpec) -> Result<bool, VipError> {
-        Ok(false)
+        let source = std::io::Error::from(std::io::ErrorKind::ResourceBusy);
+        let blind = self.blind.load(Ordering::Relaxed);
+        if blind { Err(VipError::Kernel { action: "read addresses".to_owned(), source }) } else { Ok(self.held.load(Ordering::Relaxed)) }
     }
     fn changes(&self) -> watch::Receiver<u64> {
-        self.0.subscribe()
+        self.changes.subscribe()
     }
 }
 
@@ -90,9 +100,13 @@ fn desired(role: Role, generation: u64) -> Desired {
 }
 
 fn start(folder: &Path, first: Desired) -> (watch::Sender<Desired>, mpsc::Receiver<Report>) {
+    start_on(folder, first, &Arc::default())
+}
+
+fn start_on(folder: &Path, first: Desired, blind: &Arc<AtomicBool>) -> (watch::Sender<Desired>, mpsc::Receiver<Report>) {
     let (told, receiver) = watch::channel(first);
     let (reports, heard) = mpsc::channel(64);
-    let idle = || Arc::new(Idle(watch::Sender::new(0)));
+    let idle = || Arc::new(Idle { changes: watch::Sender::new(0), blind: Arc::clone(blind), held: AtomicBool::new(false) });
     let parts = Parts { app: "a".to_owned(), node: "n1".to_owned(), folder: folder.join("a"), units: idle(), vips: idle(), reports };
     tokio::spawn(Worker::new(parts, receiver).run());
     (told, heard)
@@ -138,4 +152,39 @@ async fn a_worker_for_what_is_absent_leaves_no_folder() {
     assert_eq!(first.state, InstanceState::Stopped);
     assert!(!folder.path().join("a").exists(), "a folder was made to forget");
     assert_eq!(until_nothing_is_left(&mut heard).await, 1);
+}
+
+/// A standby that could not look at its addresses for a moment, and then becomes active: it has not failed before it was tried. (Otherwise
+/// the leader passes the tenure on to the next such node at once, and so round and round.)
+#[tokio::test(start_paused = true)]
+async fn trouble_of_a_standby_is_no_failure_of_a_tenure_that_begins() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let blind = Arc::new(AtomicBool::new(true));
+    let with_vip = |role, generation| {
+        let mut desired = desired(role, generation);
+        desired.entry.epoch = generation;
+        let vip = VipAssignment { address: "10.0.0.1/24".to_owned(), interface: "eth0".to_owned(), ..VipAssignment::default() };
+        desired.entry.vip = Some(VipAssignment { hold: role == Role::Active, epoch: generation, ..vip });
+        desired
+    };
+    let (told, mut heard) = start_on(folder.path(), with_vip(Role::Standby, 1), &blind);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(heard.try_recv().is_err(), "what was not seen is not reported");
+    blind.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let standby = heard.recv().await.expect("a report").observed.expect("a look");
+    assert_eq!((standby.state, standby.message.as_str()), (InstanceState::Stopped, ""), "it sees again, and says so");
+
+    // The trouble is there when the tenure begins.
+    blind.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    told.send_replace(with_vip(Role::Active, 2));
+    blind.store(false, Ordering::Relaxed);
+    let first = loop {
+        let report = heard.recv().await.expect("a report");
+        if report.generation == 2 {
+            break report.observed.expect("a look");
+        }
+    };
+    assert_eq!((first.state, first.message.as_str()), (InstanceState::Starting, ""));
 }

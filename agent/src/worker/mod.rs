@@ -91,6 +91,10 @@ pub struct Worker<U, V> {
     desired: watch::Receiver<Desired>,
     memory: Memory,
     trouble: String,
+    /// Whether the last look failed.
+    looked_in_vain: bool,
+    /// Role and epoch that `trouble` is about.
+    tenure: (Role, u64),
     failures: u32,
     retry_at: Option<Instant>,
     /// The kind of step that failed last, if the last one did.
@@ -114,6 +118,8 @@ impl<U: Units, V: Vips> Worker<U, V> {
             desired,
             memory,
             trouble: String::new(),
+            looked_in_vain: false,
+            tenure: (Role::Absent, 0),
             failures: 0,
             retry_at: None,
             failed_step: None,
@@ -136,6 +142,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         loop {
             let desired = self.desired.borrow_and_update().clone();
             self.note_lost_tenures(&desired);
+            self.note_new_tenure(&desired);
             let target = target(&self.parts.app, &self.parts.node, &desired, self.memory.gave_up, self.memory.partitions.as_ref());
             if target.unit != unit_of_changes {
                 unit_of_changes.clone_from(&target.unit);
@@ -148,6 +155,9 @@ impl<U: Units, V: Vips> Worker<U, V> {
             }
             let step = match self.look(&target).await {
                 Ok(mut seen) => {
+                    if std::mem::take(&mut self.looked_in_vain) {
+                        self.forget_trouble();
+                    }
                     self.note_failed_unit(&target, &seen, desired.entry.generation).await;
                     let text = self.unit_content(&desired);
                     seen.outdated = match &text {
@@ -170,6 +180,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     }
                 }
                 Err(error) => {
+                    self.looked_in_vain = true;
                     self.failed("look at its unit and address", &error).await;
                     Step::Settled
                 }
@@ -249,6 +260,21 @@ impl<U: Units, V: Vips> Worker<U, V> {
         }
     }
 
+    /// What went wrong in an earlier tenure is no failure of this one, which was not tried yet; failed attempts to run it still count.
+    fn note_new_tenure(&mut self, desired: &Desired) {
+        let role = desired.entry.role;
+        let tenure = (role, if role == Role::Active { desired.entry.epoch } else { 0 });
+        if std::mem::replace(&mut self.tenure, tenure) != tenure && self.failed.is_none() {
+            self.forget_trouble();
+        }
+    }
+
+    fn forget_trouble(&mut self) {
+        self.trouble.clear();
+        self.failures = 0;
+        self.retry_at = None;
+    }
+
     async fn look(&mut self, target: &Target) -> Result<Seen, String> {
         let chain = |e: UnitError| cluster_telemetry::chain(&e);
         let units = Arc::clone(&self.parts.units);
@@ -289,9 +315,9 @@ impl<U: Units, V: Vips> Worker<U, V> {
             self.failed(&format!("keep unit {} running", target.unit), &what).await;
         }
         self.saw_failed = failed;
-        if seen.unit.is_running() && self.retry_at.is_none() && (target.vip.is_none() || seen.vip_present || !target.run.may_stay()) {
-            self.trouble.clear();
-            self.failures = 0;
+        let wants_vip = target.run.may_stay() && target.vip.as_ref().is_some_and(|(_, wish, _)| wish.may_stay());
+        if seen.unit.is_running() && self.retry_at.is_none() && (!wants_vip || seen.vip_present) {
+            self.forget_trouble();
             self.failed = None;
         }
     }

@@ -23,6 +23,9 @@ pub(super) const FOREVER: u32 = u32::MAX;
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// Most links or addresses read in one go.
 const ENTRIES_MAX: usize = 65_536;
+/// How often a reading that is refused because another one is under way is tried again, and after what pause.
+const BUSY_RETRIES: u32 = 100;
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
 /// Metric of the routes we add: higher than what the kernel, networkd or people use for a connected network, so theirs win.
 const ROUTE_METRIC: u32 = 50_000;
 
@@ -54,6 +57,8 @@ pub(super) struct Address {
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
     connection: Mutex<Option<Connection>>,
+    /// Held while addresses are read: the kernel lets one such reading be under way per connection, and refuses others (EBUSY).
+    reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Clone)]
@@ -120,6 +125,21 @@ impl Kernel {
 
     /// All addresses of all interfaces.
     pub(super) async fn addresses(&self) -> io::Result<Vec<Address>> {
+        let _alone = self.reading.lock().await;
+        let mut refused = 0;
+        loop {
+            match self.read_addresses().await {
+                // One whose reader was dropped in the middle ends when its last answer was taken from the socket.
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && refused < BUSY_RETRIES => {
+                    refused += 1;
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn read_addresses(&self) -> io::Result<Vec<Address>> {
         let found = self
             .ask(async |handle| {
                 let mut stream = pin!(handle.address().get().execute());
