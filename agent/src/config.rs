@@ -49,6 +49,14 @@ fn default_runtime_dir() -> PathBuf {
     PathBuf::from("/run/clusterctl")
 }
 
+impl Config {
+    /// The cluster's id.
+    #[must_use]
+    pub fn cluster_uuid(&self) -> u128 {
+        self.cluster_id.map_or_else(|| crate::lease::fnv(self.cluster.bytes()), |id| id.as_u128())
+    }
+}
+
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

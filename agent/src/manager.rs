@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_bus::{Beat, Change};
+use cluster_lease::types::Slot;
 use cluster_schemas::assignment::{AppAssignment, Order, Role};
 use cluster_schemas::name::check_name;
 use cluster_schemas::node::{ActiveRecord, AppObserved};
@@ -16,13 +17,16 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::accept::{Verdict, judge};
+use crate::candidacies::{given_up, has_tenures, stopped, tenures_of, wanted};
 use crate::clock;
 use crate::drivers::{Units, Vips};
+use crate::fences::Fences;
 use crate::journal::Journal;
-use crate::quorum::{Hearing, Quorum};
+use crate::lease::LeaseHandle;
+use crate::lease::view::{Command, LeaseView, Wanted};
 use crate::worker::observe::is_active;
-use crate::worker::target::Desired;
-use crate::worker::{Parts, Report, Worker};
+use crate::worker::target::{Desired, Tenures};
+use crate::worker::{self, Report, Worker};
 
 /// An assignment that the leader's beat knows, and we do not, for this long means that the watch is dead (rule C4).
 const WATCH_DEAD_AFTER: Duration = Duration::from_secs(2);
@@ -71,14 +75,36 @@ struct Handle {
     reported: bool,
     /// Generation of the newest desired state that was not [`Role::Absent`].
     wanted_last: Option<u64>,
+    /// Generation as of which it reported that nothing is left.
+    nothing_left: Option<u64>,
+    tenures: Tenures,
 }
 
 impl Handle {
-    /// Whether the worker, having reported that nothing is left as of `generation`, touches nothing any more. A report from before the
-    /// App was wanted again is overtaken: the worker may have begun by now.
-    fn is_done(&self, generation: u64) -> bool {
-        self.wanted_last.is_none_or(|wanted| wanted < generation)
+    /// Whether the worker, having reported that nothing is left, touches nothing any more. A report from before the App was wanted
+    /// again is overtaken: the worker may have begun by now.
+    fn is_done(&self) -> bool {
+        self.nothing_left.is_some_and(|as_of| self.wanted_last.is_none_or(|wanted| wanted < as_of))
     }
+}
+
+/// What a manager is made of.
+#[derive(Debug)]
+pub struct Parts<U, V> {
+    /// Who the node is.
+    pub identity: Identity,
+    /// Folder of the Apps' folders.
+    pub runtime_dir: PathBuf,
+    /// Service manager.
+    pub units: Arc<U>,
+    /// Addresses.
+    pub vips: Arc<V>,
+    /// What outlives a boot.
+    pub journal: Journal,
+    /// Entries in the fence table.
+    pub fences: Fences,
+    /// Leases.
+    pub leases: LeaseHandle,
 }
 
 /// The manager.
@@ -92,10 +118,13 @@ pub struct Manager<U, V> {
     outputs: Outputs,
     assignment: Option<Assignment>,
     workers: BTreeMap<String, Handle>,
-    hearing: Hearing,
-    quorum: Quorum,
-    /// Somebody removed this node from the cluster: it is no member, so no majority is its own.
+    /// Somebody removed this node from the cluster: nothing exclusive is held.
     removed: bool,
+    fences: Fences,
+    leases: LeaseHandle,
+    view: Arc<LeaseView>,
+    /// What was asked of the lease host last.
+    asked: BTreeMap<Slot, Wanted>,
     problems: BTreeMap<&'static str, String>,
     /// Since when the leader's beat knows a newer assignment than ours.
     behind_since: Option<Duration>,
@@ -106,8 +135,9 @@ pub struct Manager<U, V> {
 impl<U: Units, V: Vips> Manager<U, V> {
     /// Makes the manager with what the journal has; [`Manager::begin`] starts the workers.
     #[must_use]
-    pub fn new(identity: Identity, runtime_dir: PathBuf, units: Arc<U>, vips: Arc<V>, journal: Journal, outputs: Outputs) -> Self {
-        let hearing = Hearing::new(identity.node.clone(), clock::since_boot());
+    pub fn new(parts: Parts<U, V>, outputs: Outputs) -> Self {
+        let Parts { identity, runtime_dir, units, vips, journal, fences, leases } = parts;
+        let view = Arc::clone(&leases.view().borrow());
         Self {
             identity,
             runtime_dir,
@@ -117,9 +147,11 @@ impl<U: Units, V: Vips> Manager<U, V> {
             outputs,
             assignment: None,
             workers: BTreeMap::new(),
-            hearing,
-            quorum: Quorum::Unknown,
             removed: false,
+            fences,
+            leases,
+            view,
+            asked: BTreeMap::new(),
             problems: BTreeMap::new(),
             behind_since: None,
             highest_term: 0,
@@ -143,6 +175,8 @@ impl<U: Units, V: Vips> Manager<U, V> {
             self.worker(&app);
         }
         self.sweep_addresses().await;
+        self.tell_workers();
+        self.ask_leases().await;
         self.publish();
     }
 
@@ -183,40 +217,95 @@ impl<U: Units, V: Vips> Manager<U, V> {
     }
 
     /// This node was removed from the cluster, or not: exclusive things are given up then, pools go on.
-    pub const fn set_removed(&mut self, removed: bool) {
-        self.removed = removed;
+    pub async fn set_removed(&mut self, removed: bool) {
+        if self.removed != removed {
+            self.removed = removed;
+            self.ask_leases().await;
+            self.publish();
+        }
     }
 
-    /// Looks at the clock: a majority may have become too old.
-    pub fn tick(&mut self) {
-        let quorum = if self.removed { Quorum::No } else { self.hearing.quorum(clock::since_boot()) };
-        if quorum == self.quorum {
-            return;
-        }
-        match quorum {
-            Quorum::Yes => info!("a majority of the nodes is heard"),
-            Quorum::No => warn!("fewer than a majority of the nodes are heard, exclusive things are given up"),
-            Quorum::Unknown => {}
-        }
-        self.quorum = quorum;
+    /// Takes the lease host's newest view.
+    pub async fn leased(&mut self, view: Arc<LeaseView>) {
+        self.problem("leases", (!view.trouble.is_empty()).then(|| view.trouble.clone()));
+        self.view = view;
+        // The guard knows which address goes with which word before a worker may put it there.
+        self.ask_leases().await;
         self.tell_workers();
+        self.let_go_of_finished().await;
         self.publish();
+    }
+
+    /// Tells the lease host what this node is a candidate for, and what it is to let go.
+    async fn ask_leases(&mut self) {
+        let node = self.identity.node.clone();
+        let mut wants = BTreeMap::new();
+        let mut gives = BTreeMap::new();
+        if let Some(assignment) = self.assignment.as_ref().filter(|_| !self.removed) {
+            for (app, entry) in assignment.apps.iter().filter(|(_, e)| e.role != Role::Absent) {
+                let observed = self.workers.get(app).and_then(|w| w.observed.as_ref());
+                if let Some(unit) = self.fences.unit(app, entry) {
+                    wanted(&node, app, entry, observed, unit, &mut wants);
+                }
+            }
+        }
+        for app in self.workers.keys() {
+            let entry = self.assignment.as_ref().filter(|_| !self.removed).and_then(|a| a.apps.get(app));
+            given_up(&node, app, entry, &self.view, &mut gives);
+        }
+        if self.asked != wants {
+            self.asked.clone_from(&wants);
+            self.leases.ask(Command::Want(wants)).await;
+        }
+        if !gives.is_empty() {
+            self.leases.ask(Command::GiveUp(gives)).await;
+        }
     }
 
     /// Takes a worker's report.
-    pub fn reported(&mut self, report: Report) {
-        if let Some(handle) = self.workers.get_mut(&report.app) {
+    pub async fn reported(&mut self, report: Report) {
+        let Report { app, observed, generation, tenures, cgroup } = report;
+        let entry = self.assignment.as_ref().and_then(|a| a.apps.get(&app));
+        self.fences.set_cgroup(&app, &cgroup);
+        if let Some(handle) = self.workers.get_mut(&app) {
             handle.reported = true;
-            match report.observed {
-                Some(observed) => handle.observed = Some(observed),
-                None if handle.is_done(report.generation) => {
-                    handle.task.abort();
-                    self.workers.remove(&report.app);
+            // What was seen under older tenures says nothing of the present ones: the worker may have started something since.
+            if tenures == handle.tenures.version {
+                let gone = stopped(&app, entry, observed.as_ref(), &self.view);
+                if !gone.is_empty() {
+                    self.leases.ask(Command::Stopped(gone)).await;
                 }
-                None => {}
+            }
+            handle.nothing_left = observed.is_none().then_some(generation);
+            if observed.is_some() {
+                handle.observed = observed;
             }
         }
+        self.let_go_of_finished().await;
+        self.ask_leases().await;
         self.publish();
+    }
+
+    /// Ends the workers that said that nothing is left, and the last of their tenures.
+    async fn let_go_of_finished(&mut self) {
+        let mut gone = Vec::new();
+        let mut finished = Vec::new();
+        for app in self.workers.iter().filter(|(_, h)| h.is_done()).map(|(app, _)| app) {
+            let entry = self.assignment.as_ref().and_then(|a| a.apps.get(app));
+            gone.extend(stopped(app, entry, None, &self.view));
+            if !has_tenures(app, entry, &self.view) {
+                finished.push(app.clone());
+            }
+        }
+        if !gone.is_empty() {
+            self.leases.ask(Command::Stopped(gone)).await;
+        }
+        for app in finished {
+            if let Some(handle) = self.workers.remove(&app) {
+                handle.task.abort();
+            }
+            self.fences.remove(&app);
+        }
     }
 
     fn key(&self) -> String {
@@ -233,9 +322,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
             if other {
                 self.problem("name", text);
             }
-            return;
         }
-        self.hearing.hear(&heartbeat.node, clock::since_boot());
     }
 
     fn beat(&mut self, beat: &Beat) -> bool {
@@ -273,6 +360,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
                 }
                 info!(term = order.term, generation = order.generation, "assignment taken");
                 self.take(assignment);
+                self.ask_leases().await;
                 None
             }
             Verdict::Older => {
@@ -298,7 +386,6 @@ impl<U: Units, V: Vips> Manager<U, V> {
 
     fn take(&mut self, assignment: Assignment) {
         self.highest_term = self.highest_term.max(assignment.order.term);
-        self.hearing.set_members(assignment.members.clone());
         let apps: Vec<String> = assignment.apps.keys().cloned().collect();
         self.assignment = Some(assignment);
         for app in apps {
@@ -309,7 +396,6 @@ impl<U: Units, V: Vips> Manager<U, V> {
             }
         }
         self.tell_workers();
-        self.tick();
     }
 
     fn desired(&self, app: &str) -> Desired {
@@ -318,8 +404,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
         Desired {
             entry: entry.unwrap_or_else(|| AppAssignment { role: Role::Absent, ..AppAssignment::default() }),
             generation: assignment.map_or(0, |a| a.order.generation),
-            same_boot: assignment.is_some_and(|a| a.boot_id == self.identity.boot_id),
-            quorum: self.quorum,
+            tenures: self.workers.get(app).map(|w| w.tenures.clone()).unwrap_or_default(),
             node_address: self.identity.address.clone(),
         }
     }
@@ -332,7 +417,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
         let desired = self.desired(app);
         let wanted_last = (desired.entry.role != Role::Absent).then_some(desired.generation);
         let (desired, receiver) = watch::channel(desired);
-        let parts = Parts {
+        let parts = worker::Parts {
             app: app.to_owned(),
             node: self.identity.node.clone(),
             folder: self.runtime_dir.join(app),
@@ -341,10 +426,20 @@ impl<U: Units, V: Vips> Manager<U, V> {
             reports: self.reports.0.clone(),
         };
         let task = tokio::spawn(Worker::new(parts, receiver).run());
-        self.workers.insert(app.to_owned(), Handle { desired, task, observed: None, reported: false, wanted_last });
+        let handle =
+            Handle { desired, task, observed: None, reported: false, wanted_last, nothing_left: None, tenures: Tenures::default() };
+        self.workers.insert(app.to_owned(), handle);
     }
 
     fn tell_workers(&mut self) {
+        for (app, handle) in &mut self.workers {
+            let entry = self.assignment.as_ref().and_then(|a| a.apps.get(app));
+            let version = handle.tenures.version;
+            let now = Tenures { version, ..tenures_of(app, entry, &self.view) };
+            if now != handle.tenures {
+                handle.tenures = Tenures { version: version + 1, ..now };
+            }
+        }
         let newest: BTreeMap<String, Desired> = self.workers.keys().map(|app| (app.clone(), self.desired(app))).collect();
         for (app, desired) in newest {
             let Some(handle) = self.workers.get_mut(&app) else { continue };
@@ -412,7 +507,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
             instance: self.identity.instance.clone(),
             // An App without a first report is not known to have nothing here, so the status does not yet speak for this assignment.
             assignment: order.filter(|_| self.all_reported()).or_else(|| self.outputs.status.borrow().assignment.clone()),
-            quorum: self.quorum != Quorum::No,
+            quorum: !self.removed && self.view.trouble.is_empty(),
             apps: self.workers.iter().filter_map(observed).collect(),
             problems: self.problems.values().cloned().collect(),
         };

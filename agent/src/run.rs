@@ -20,6 +20,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use cluster_bus::{Bucket, Bus, Change, ConnectError, Names, Watch};
+use cluster_fence::{TABLE, Table};
+use cluster_lease::types::{BootId, ClusterId, Instance, NodeName};
 use cluster_schemas::assignment::Order;
 use cluster_schemas::{Assignment, Heartbeat, Node, NodeStatus};
 use nix::fcntl::{Flock, FlockArg};
@@ -29,16 +31,18 @@ use tracing::{info, warn};
 
 use crate::config::{Config, ConfigError};
 use crate::drivers::{Units, Vips};
+use crate::fences::Fences;
 use crate::journal::{Journal, JournalError, Owner};
-use crate::manager::{Identity, Input, Manager, Outputs};
-use crate::{config, identity, store};
+use crate::lease::view::Command;
+use crate::manager::{Identity, Input, Manager, Outputs, Parts};
+use crate::{config, identity, lease, store};
 
 /// How often the node says that it lives.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the manager looks at the clock.
-const TICK: Duration = Duration::from_millis(100);
 /// Messages from NATS that may wait for the manager.
 const INPUTS_WAITING: usize = 4096;
+/// Longest wait for the long renewals of a planned restart.
+const RESTART_WAIT: Duration = Duration::from_millis(200);
 /// Wait before subscribing again after the client gave a subscription up.
 const SUBSCRIBE_RETRY: Duration = Duration::from_millis(250);
 
@@ -161,7 +165,7 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         registered_at: None,
     };
-    let (member, membership) = watch::channel(store::Membership::default());
+    let (member, mut membership) = watch::channel(store::Membership::default());
     let look = Arc::new(Notify::new());
     tokio::spawn(store::store_status(bus.clone(), outputs.status.subscribe(), Arc::clone(&revision), membership.clone()));
     tokio::spawn(store::record_actives(bus.clone(), outputs.actives.subscribe(), membership.clone()));
@@ -174,13 +178,28 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     let pulse = watch::Sender::new(Pulse::default());
     tokio::spawn(beat(bus, id.clone(), pulse.subscribe(), outputs.status.subscribe(), revision));
 
-    let mut manager = Manager::new(id, config.runtime_dir, units, vips, journal, outputs);
+    let boot = uuid::Uuid::parse_str(&boot_id).map_or(0, |id| id.as_u128());
+    let table = Arc::new(Table::open(&config.runtime_dir.join(TABLE), boot).map_err(|e| RunError::Driver("fence", Box::new(e)))?);
+    let me = NodeName::new(&config.node).map_err(|e| RunError::Driver("lease", Box::new(e)))?;
+    let options = lease::Options {
+        cluster: ClusterId(config.cluster_uuid()),
+        node: cluster_lease::types::Node { boot: BootId(boot), name: me },
+        instance: Instance(u64::from_be_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[1; 8]))),
+        nats: config.nats.clone(),
+        names: Names::new(&config.cluster),
+        state_dir: config.state_dir.clone(),
+        runtime_dir: config.runtime_dir.clone(),
+        first_voters: config.voters.clone(),
+    };
+    let leases = lease::start(options, Arc::clone(&table)).map_err(|e| RunError::Driver("lease", Box::new(e)))?;
+    let mut views = leases.view();
+    let fences = Fences::new(table);
+    let parts = Parts { identity: id, runtime_dir: config.runtime_dir, units, vips, journal, fences, leases: leases.clone() };
+    let mut manager = Manager::new(parts, outputs);
     manager.begin().await;
     // Without a manager that listens there is nobody to tell.
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             input = incoming.recv() => match input {
@@ -190,10 +209,14 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
                 },
                 None => break,
             },
-            report = manager.next_report() => if let Some(report) = report { manager.reported(report) },
-            _ = ticks.tick() => {
-                manager.set_removed(membership.borrow().removed);
-                manager.tick();
+            report = manager.next_report() => if let Some(report) = report { manager.reported(report).await },
+            Ok(()) = views.changed() => {
+                let view = Arc::clone(&views.borrow_and_update());
+                manager.leased(view).await;
+            }
+            Ok(()) = membership.changed() => {
+                let removed = membership.borrow_and_update().removed;
+                manager.set_removed(removed).await;
             }
             _ = terminate.recv() => break,
             _ = tokio::signal::ctrl_c() => break,
@@ -205,6 +228,11 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
             changed
         });
     }
+    // Rule P6: the leases are made long enough for the next agent to take them up.
+    let (done, renewed) = tokio::sync::oneshot::channel();
+    leases.ask(Command::Restarting(done)).await;
+    // A host that is gone answers nothing; the guard keeps the deadlines then.
+    let _renewed = tokio::time::timeout(RESTART_WAIT, renewed).await;
     info!("ending; everything that runs is left running");
     Ok(())
 }

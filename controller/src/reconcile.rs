@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cluster_bus::{Bucket, Bus, Kv, KvError, LEADER_KEY, LeaderRecord, MARK_KEY, REMOVAL_PREFIX, Removal, Revised, StoreMark};
-use cluster_planner::{Input, Plan, plan};
+use cluster_planner::{Input, LeasedPlan, Plan, plan_leased};
 use cluster_schemas::assignment::Order;
 use cluster_schemas::{App, AppStatus, Assignment, Node, NodeStatus};
 use futures_util::future::join_all;
@@ -190,8 +190,8 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
             assignments: &planned.assignments,
             epoch_floors: &floors,
         };
-        let result = plan(&input);
-        let violations = cluster_planner::check::check(&input, &result);
+        let LeasedPlan { adopted, bare, plan: result } = plan_leased(&input);
+        let violations = cluster_planner::check::check(&Input { assignments: &adopted, ..input }, &bare);
         if !violations.is_empty() {
             for violation in &violations {
                 error!(term = lead.term, "the plan is refused by its checker: {violation:?}");

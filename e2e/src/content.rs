@@ -41,7 +41,13 @@ impl Facts {
     pub(crate) fn agent(&self, node: NodeId) -> String {
         let disk = if node.number() % 2 == 1 { ", disk: ssd" } else { "" };
         let Self { cluster, .. } = self;
-        format!("cluster: {cluster}\nnode: {node}\nlabels: {{ zone: {}{disk} }}\n{}", node.zone(), self.nats_section(node))
+        let voters: Vec<String> = self.servers.iter().map(ToString::to_string).collect();
+        let voters = voters.join(", ");
+        format!(
+            "cluster: {cluster}\nnode: {node}\nvoters: [{voters}]\nlabels: {{ zone: {}{disk} }}\n{}",
+            node.zone(),
+            self.nats_section(node)
+        )
     }
 
     /// `/etc/clusterctl/controller.yaml`.
@@ -125,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_agent_file_is_as_documented() {
-        let expected = "cluster: lab\nnode: n2\nlabels: { zone: z2 }\nnats:\n  \
+        let expected = "cluster: lab\nnode: n2\nvoters: [n1, n2, n3]\nlabels: { zone: z2 }\nnats:\n  \
             servers: [\"nats://10.99.0.12:4222\", \"nats://10.99.0.13:4222\", \"nats://10.99.0.11:4222\"]\n  replicas: 3\n";
         assert_eq!(facts(5, 3).agent(NodeId::from(2)), expected);
         assert!(facts(5, 3).agent(NodeId::from(3)).contains("labels: { zone: z3, disk: ssd }"));

@@ -98,6 +98,9 @@ pub struct AppObserved {
     /// Singleton: epoch of the tenure held, or held last.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub epoch: u64,
+    /// Singleton: epoch with which this node has the lease of slot `app/NAME`; 0 while it has not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub leased: u64,
     /// Singleton: highest epoch that this node gave up by itself; that tenure is dead for ever.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gave_up: u64,
@@ -162,6 +165,9 @@ pub struct VipObserved {
     pub present: bool,
     /// Epoch of the tenure it was put there in.
     pub epoch: u64,
+    /// Pools and rings: epoch with which this node has the lease of slot `vip/ADDRESS`; 0 while it has not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub leased: u64,
     /// Highest epoch that this node gave up by itself.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gave_up: u64,
@@ -175,6 +181,9 @@ pub struct RingObserved {
     pub held: PartitionSet,
     /// Partitions that the process was told to own (file written, unit reloaded). A subset of `held`.
     pub confirmed: PartitionSet,
+    /// Partitions whose leases this node has, by epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leased: Vec<crate::assignment::OwnedPartitions>,
     /// Highest epoch that this node gave up by itself, for all its partitions together.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gave_up: u64,

@@ -3,7 +3,7 @@
 use cluster_schemas::app::VipSpec;
 use serde::{Deserialize, Serialize};
 
-use super::target::{GaveUp, PartitionsFile, RoleFile, Target, Wish};
+use super::target::{PartitionsFile, RoleFile, Target, Wish};
 use crate::drivers::{ActiveState, UnitState};
 
 /// What the worker remembers of this boot, in `/run/clusterctl/APP/agent.json`.
@@ -26,8 +26,6 @@ pub struct Memory {
     pub partitions: Option<PartitionsFile>,
     /// The partition file that the process was last seen to know (started with, or reloaded after).
     pub confirmed: Option<PartitionsFile>,
-    /// Tenures given up.
-    pub gave_up: GaveUp,
 }
 
 /// What is seen.
@@ -86,7 +84,6 @@ pub fn next(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen
     }
     match target.run {
         Wish::No | Wish::Fence => withdraw(target, memory, seen),
-        Wish::Keep => keep(target, memory, seen),
         Wish::Yes => run(target, content, memory, seen),
     }
 }
@@ -127,14 +124,6 @@ fn withdraw(target: &Target, memory: &Memory, seen: &Seen) -> Step {
         return if memory.content.is_empty() { Step::Forget } else { Step::Uninstall(target.unit.clone()) };
     }
     write_role(target, memory).unwrap_or(Step::Settled)
-}
-
-fn keep(target: &Target, memory: &Memory, seen: &Seen) -> Step {
-    // Nothing is begun; an address that is there is refreshed, for it would run out.
-    match &target.vip {
-        Some((vip, Wish::Keep, _)) if seen.vip_present && memory.vip.is_none() => Step::HoldVip(vip.clone()),
-        _ => Step::Settled,
-    }
 }
 
 fn run(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> Step {
@@ -205,7 +194,5 @@ fn release_vip(target: &Target, seen: &Seen) -> Option<Step> {
 fn hold_vip(target: &Target, memory: &Memory, seen: &Seen) -> Option<Step> {
     let (vip, wish, _) = target.vip.as_ref()?;
     let missing = !seen.vip_present || memory.vip.as_ref() != Some(vip);
-    let begin = *wish == Wish::Yes && missing && !seen.backing_off;
-    let adopt = *wish == Wish::Keep && seen.vip_present && memory.vip.is_none();
-    (begin || adopt).then(|| Step::HoldVip(vip.clone()))
+    (*wish == Wish::Yes && missing && !seen.backing_off).then(|| Step::HoldVip(vip.clone()))
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::decide::Step;
-use super::target::{Desired, Target, Wish, give_up, target};
+use super::target::{Desired, Target, Wish, target};
 use super::{FENCE_GRACE, START_TIMEOUT, STOP_TIMEOUT, Worker, sleep_until};
 use crate::drivers::{UnitError, Units, Vips};
 
@@ -41,8 +41,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
 
     /// The target under a desired state that is not taken yet.
     fn wanted(&self, desired: &Desired) -> Target {
-        let gave_up = give_up(desired, self.memory.gave_up);
-        target(&self.parts.app, &self.parts.node, desired, gave_up, self.memory.partitions.as_ref())
+        target(&self.parts.app, &self.parts.node, desired)
     }
 
     /// Starts, restarts or reloads, as long as that is wanted; the VIP is refreshed meanwhile. False when the manager is gone.

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cluster_schemas::app::{ExecSpec, VipSpec};
+use cluster_schemas::app::{ExecSpec, Mode, VipSpec};
 use cluster_schemas::assignment::{AppAssignment, Role, RunSpec, VipAssignment};
 use cluster_schemas::node::InstanceState;
 use tokio::sync::{mpsc, watch};
 
-use super::target::Desired;
+use super::target::{Desired, Tenures};
 use super::{Parts, Report, Worker};
 use crate::drivers::{Held, HeldVip, Installed, InstalledUnit, UnitError, UnitState, Units, VipError, Vips};
-use crate::quorum::Quorum;
+use crate::lease::view::{TenureState, TenureView};
 
 /// A node on which nothing runs and nothing can be started.
 #[derive(Debug)]
@@ -95,8 +95,9 @@ fn desired(role: Role, generation: u64) -> Desired {
         limits: Default::default(),
     };
     let run = RunSpec { exec: Some(exec), ..RunSpec::default() };
-    let entry = AppAssignment { uid: "u".to_owned(), generation: 1, role, run, ..AppAssignment::default() };
-    Desired { entry, generation, same_boot: true, quorum: Quorum::Yes, node_address: None }
+    let mode = if role == Role::Member { Mode::Spread } else { Mode::Singleton };
+    let entry = AppAssignment { uid: "u".to_owned(), generation: 1, mode, role, run, ..AppAssignment::default() };
+    Desired { entry, generation, tenures: Tenures::default(), node_address: None }
 }
 
 fn start(folder: &Path, first: Desired) -> (watch::Sender<Desired>, mpsc::Receiver<Report>) {
@@ -163,6 +164,7 @@ async fn trouble_of_a_standby_is_no_failure_of_a_tenure_that_begins() {
     let with_vip = |role, generation| {
         let mut desired = desired(role, generation);
         desired.entry.epoch = generation;
+        desired.tenures.app = (role == Role::Active).then_some(TenureView { epoch: generation, state: TenureState::Held });
         let vip = VipAssignment { address: "10.0.0.1/24".to_owned(), interface: "eth0".to_owned(), ..VipAssignment::default() };
         desired.entry.vip = Some(VipAssignment { hold: role == Role::Active, epoch: generation, ..vip });
         desired

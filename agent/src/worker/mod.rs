@@ -31,12 +31,12 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::drivers::{ActiveState, Held, UnitError, Units, Vips, unit_text};
 use crate::worker::decide::{Memory, Seen, Step};
-use crate::worker::target::{Desired, Target, Wish, give_up, target};
+use crate::worker::target::{Desired, Target, Wish, target};
 
-/// How long a VIP stays without being refreshed.
-const VIP_VALID: Duration = Duration::from_secs(3);
+/// How long a VIP stays without being refreshed: the last line (rule F7), behind the guard.
+const VIP_VALID: Duration = Duration::from_secs(2);
 /// How often a VIP is refreshed.
-const VIP_REFRESH: Duration = Duration::from_secs(1);
+const VIP_REFRESH: Duration = Duration::from_millis(500);
 /// Longest start, restart or reload; a unit's own time-outs are shorter as a rule.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest stop before it is complained about and tried again.
@@ -65,6 +65,10 @@ pub struct Report {
     pub observed: Option<AppObserved>,
     /// Generation of the desired state that this stands on.
     pub generation: u64,
+    /// [`Tenures::version`](target::Tenures) that the worker acted on.
+    pub tenures: u64,
+    /// The unit's cgroup below the root of the hierarchy; empty while it has none.
+    pub cgroup: String,
 }
 
 /// What a worker is made of.
@@ -104,7 +108,7 @@ pub struct Worker<U, V> {
     saw_failed: bool,
     /// When the App last failed here, and with which version of its spec.
     failed: Option<(Instant, u64)>,
-    reported: Option<AppObserved>,
+    reported: Option<(AppObserved, u64)>,
     refreshed: Instant,
 }
 
@@ -141,9 +145,8 @@ impl<U: Units, V: Vips> Worker<U, V> {
         let mut unit_changes = None;
         loop {
             let desired = self.desired.borrow_and_update().clone();
-            self.note_lost_tenures(&desired);
             self.note_new_tenure(&desired);
-            let target = target(&self.parts.app, &self.parts.node, &desired, self.memory.gave_up, self.memory.partitions.as_ref());
+            let target = target(&self.parts.app, &self.parts.node, &desired);
             if target.unit != unit_of_changes {
                 unit_of_changes.clone_from(&target.unit);
                 unit_changes = Some(self.parts.units.changes(&target.unit));
@@ -244,26 +247,9 @@ impl<U: Units, V: Vips> Worker<U, V> {
         Step::Settled
     }
 
-    fn note_lost_tenures(&mut self, desired: &Desired) {
-        let now = give_up(desired, self.memory.gave_up);
-        if now != self.memory.gave_up {
-            warn!(app = self.parts.app, epoch = now.app.max(now.vip).max(now.ring), "no majority is heard, exclusive things are given up");
-            self.memory.gave_up = now;
-            self.save();
-        }
-        let known = desired.entry.role != Role::Absent || self.memory != Memory::default();
-        if known && self.memory.uid != desired.entry.uid && !desired.entry.uid.is_empty() {
-            // Another App of the same name: its epochs begin anew.
-            self.memory.uid.clone_from(&desired.entry.uid);
-            self.memory.gave_up = give_up(desired, target::GaveUp::default());
-            self.save();
-        }
-    }
-
     /// What went wrong in an earlier tenure is no failure of this one, which was not tried yet; failed attempts to run it still count.
     fn note_new_tenure(&mut self, desired: &Desired) {
-        let role = desired.entry.role;
-        let tenure = (role, if role == Role::Active { desired.entry.epoch } else { 0 });
+        let tenure = (desired.entry.role, desired.tenures.app.map_or(0, |t| t.epoch));
         if std::mem::replace(&mut self.tenure, tenure) != tenure && self.failed.is_none() {
             self.forget_trouble();
         }
@@ -340,9 +326,12 @@ impl<U: Units, V: Vips> Worker<U, V> {
 
     async fn report(&mut self, desired: &Desired, target: &Target, seen: &Seen) {
         let observed = observe::observed(desired, target, &self.memory, seen, &self.trouble);
-        if self.reported.as_ref() != Some(&observed) {
-            self.reported = Some(observed.clone());
-            let report = Report { app: self.parts.app.clone(), observed: Some(observed), generation: desired.generation };
+        let tenures = desired.tenures.version;
+        if self.reported.as_ref() != Some(&(observed.clone(), tenures)) {
+            self.reported = Some((observed.clone(), tenures));
+            let cgroup = seen.unit.control_group.clone();
+            let report =
+                Report { app: self.parts.app.clone(), observed: Some(observed), generation: desired.generation, tenures, cgroup };
             // The manager is gone only when the agent ends.
             let _told = self.parts.reports.send(report).await;
         }
@@ -497,7 +486,9 @@ impl<U: Units, V: Vips> Worker<U, V> {
         info!(app = self.parts.app, "nothing of the App is left here");
         self.memory = Memory::default();
         self.reported = None;
-        let _told = self.parts.reports.send(Report { app: self.parts.app.clone(), observed: None, generation }).await;
+        let tenures = self.desired.borrow().tenures.version;
+        let report = Report { app: self.parts.app.clone(), observed: None, generation, tenures, cgroup: String::new() };
+        let _told = self.parts.reports.send(report).await;
         true
     }
 

@@ -6,8 +6,9 @@ use cluster_schemas::assignment::Role;
 use cluster_schemas::node::{AppObserved, InstanceState, RingObserved, UnitObserved, VipObserved};
 
 use super::decide::{Memory, Seen};
-use super::target::{Desired, PartitionsFile, Target, Wish};
+use super::target::{Desired, PartitionsFile, Target};
 use crate::drivers::{ActiveState, UnitState};
+use crate::lease::view::{TenureState, TenureView};
 
 /// The report on one App.
 #[must_use]
@@ -27,19 +28,22 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
         uid: entry.uid.clone(),
         generation: entry.generation,
         seen: desired.generation,
-        role: entry.role,
+        role: target.role.as_ref().map_or(Role::Absent, |r| r.role),
         state,
         healthy,
         holds: singleton && (!gone || vip_here),
-        epoch: if singleton { entry.epoch } else { 0 },
-        gave_up: memory.gave_up.app,
+        epoch: desired.tenures.app.map_or(0, |t| t.epoch),
+        leased: held(desired.tenures.app),
+        gave_up: 0,
         vip: entry.vip.as_ref().map(|vip| VipObserved {
             address: vip.address.clone(),
             present: vip_here,
-            epoch: vip.epoch,
-            gave_up: if singleton { memory.gave_up.app } else { memory.gave_up.vip },
+            epoch: if singleton { desired.tenures.app } else { desired.tenures.vip }.map_or(0, |t| t.epoch),
+            leased: held(desired.tenures.vip),
+            gave_up: 0,
         }),
-        ring: (entry.mode == Mode::Ring).then(|| ring(target, memory, seen, gone)),
+        ring: (entry.mode == Mode::Ring)
+            .then(|| RingObserved { leased: desired.tenures.ring.clone(), ..ring(target, memory, seen, gone) }),
         unit: Some(UnitObserved {
             name: target.unit.clone(),
             active_state: seen.unit.active_state.as_str().to_owned(),
@@ -50,6 +54,10 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
         }),
         message: trouble.to_owned(),
     }
+}
+
+fn held(tenure: Option<TenureView>) -> u64 {
+    tenure.filter(|t| t.state == TenureState::Held).map_or(0, |t| t.epoch)
 }
 
 fn state(target: &Target, seen: &Seen, gone: bool, trouble: &str) -> InstanceState {
@@ -69,7 +77,6 @@ fn state(target: &Target, seen: &Seen, gone: bool, trouble: &str) -> InstanceSta
         ActiveState::Failed => InstanceState::Failed,
         ActiveState::Deactivating => InstanceState::Stopping,
         ActiveState::Inactive | ActiveState::Maintenance if !trouble.is_empty() => InstanceState::Failed,
-        ActiveState::Inactive | ActiveState::Maintenance if target.run == Wish::Keep => InstanceState::Pending,
         ActiveState::Inactive | ActiveState::Maintenance | ActiveState::Activating => InstanceState::Starting,
     }
 }
@@ -85,7 +92,7 @@ fn ring(target: &Target, memory: &Memory, seen: &Seen, gone: bool) -> RingObserv
         (false, _) => file.union(&told),
     };
     let confirmed = if seen.unit.is_running() { file.intersection(&told) } else { PartitionSet::new() };
-    RingObserved { held, confirmed, gave_up: memory.gave_up.ring }
+    RingObserved { held, confirmed, ..RingObserved::default() }
 }
 
 /// Whether the role is one that this report says is being served: for the record of who became active.

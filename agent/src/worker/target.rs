@@ -5,7 +5,7 @@ use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, Role};
 use cluster_schemas::partition::PartitionSet;
 use serde::{Deserialize, Serialize};
 
-use crate::quorum::Quorum;
+use crate::lease::view::{TenureState, TenureView};
 
 /// What the manager tells an App's worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,24 +14,23 @@ pub struct Desired {
     pub entry: AppAssignment,
     /// Generation of the assignment.
     pub generation: u64,
-    /// Whether the assignment was written for this boot: exclusive things of another boot are void.
-    pub same_boot: bool,
-    /// Whether a majority is heard.
-    pub quorum: Quorum,
+    /// The tenures of this App's slots that this node has. Leases decide, the assignment only ranks.
+    pub tenures: Tenures,
     /// First address of the node, for `${node.address}`.
     pub node_address: Option<String>,
 }
 
-/// Tenures that this node gave up by itself in this boot. They are dead for ever.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct GaveUp {
-    /// Highest epoch of slot `app/NAME`.
-    pub app: u64,
-    /// Highest epoch of slot `vip/ADDRESS`.
-    pub vip: u64,
-    /// Highest epoch of the App's partitions.
-    pub ring: u64,
+/// The tenures of one App on this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tenures {
+    /// Rises with every change of them: a report names the one it was made under.
+    pub version: u64,
+    /// Slot `app/NAME`.
+    pub app: Option<TenureView>,
+    /// Slot `vip/ADDRESS`.
+    pub vip: Option<TenureView>,
+    /// Partitions that are held, by epoch.
+    pub ring: Vec<OwnedPartitions>,
 }
 
 /// How much something should be.
@@ -39,8 +38,6 @@ pub struct GaveUp {
 pub enum Wish {
     /// It should be.
     Yes,
-    /// It may stay if it is there, and is not begun: whether the tenure still holds is not known yet.
-    Keep,
     /// It should go, in good order.
     No,
     /// The tenure is lost: it must go at once, the address first.
@@ -51,7 +48,7 @@ impl Wish {
     /// Whether what is there may stay.
     #[must_use]
     pub const fn may_stay(self) -> bool {
-        matches!(self, Self::Yes | Self::Keep)
+        matches!(self, Self::Yes)
     }
 }
 
@@ -114,51 +111,39 @@ pub struct Target {
     pub partitions: Option<PartitionsFile>,
 }
 
-/// The tenures that are lost under `desired`, added to what was given up before.
+/// What should be here of App `app` on node `node`.
 #[must_use]
-pub fn give_up(desired: &Desired, before: GaveUp) -> GaveUp {
-    if desired.quorum != Quorum::No || !desired.same_boot {
-        return before;
-    }
+pub fn target(app: &str, node: &str, desired: &Desired) -> Target {
     let entry = &desired.entry;
-    let app = if entry.role == Role::Active { entry.epoch } else { 0 };
-    let app = app.max(entry.releasing.unwrap_or(0));
-    let vip = entry.vip.as_ref().map_or(0, |v| if v.hold { v.epoch } else { v.releasing.unwrap_or(0) });
-    let ring = entry.ring.iter().flat_map(|r| &r.own).map(|g| g.epoch).max().unwrap_or(0);
-    GaveUp { app: before.app.max(app), vip: before.vip.max(vip), ring: before.ring.max(ring) }
-}
-
-/// What should be here of App `app` on node `node`. `told` is the partition file as written before: while it is not known whether a
-/// majority is heard, partitions of it may stay, and none are begun.
-#[must_use]
-pub fn target(app: &str, node: &str, desired: &Desired, gave_up: GaveUp, told: Option<&PartitionsFile>) -> Target {
-    let entry = &desired.entry;
-    // A tenure holds while it is of this boot, was not given up, and a majority is (or may be) heard.
-    let tenure = |epoch: u64, lost: u64| match desired.quorum {
-        _ if !desired.same_boot || epoch <= lost => Wish::Fence,
-        Quorum::No => Wish::Fence,
-        Quorum::Unknown => Wish::Keep,
-        Quorum::Yes => Wish::Yes,
+    let tenure = |tenure: Option<TenureView>| match tenure.map(|t| t.state) {
+        Some(TenureState::Held) => Wish::Yes,
+        Some(TenureState::Lost) => Wish::Fence,
+        Some(TenureState::Releasing) | None => Wish::No,
     };
-    let run = match entry.role {
-        Role::Active => tenure(entry.epoch, gave_up.app),
-        Role::Member => Wish::Yes,
-        Role::Standby | Role::Absent => Wish::No,
+    let run = match (entry.mode, entry.role) {
+        (_, Role::Absent) => Wish::No,
+        (Mode::Singleton, _) => tenure(desired.tenures.app),
+        (_, Role::Member) => Wish::Yes,
+        _ => Wish::No,
     };
     let vip = entry.vip.as_ref().map(|vip| {
-        let wish = match (entry.mode, vip.hold) {
-            (_, false) => Wish::No,
-            (Mode::Singleton, true) => run,
-            (_, true) => tenure(vip.epoch, gave_up.vip),
+        let (wish, of) = match entry.mode {
+            Mode::Singleton => (run, desired.tenures.app),
+            _ => (tenure(desired.tenures.vip), desired.tenures.vip),
         };
-        (vip.spec(), wish, vip.epoch)
+        (vip.spec(), wish, of.map_or(0, |t| t.epoch))
     });
-    let active = entry.role == Role::Active && run.may_stay();
+    let active = entry.mode == Mode::Singleton && run == Wish::Yes;
+    let shown = match entry.mode {
+        Mode::Singleton if active => Role::Active,
+        Mode::Singleton => Role::Standby,
+        _ => entry.role,
+    };
     let role = (entry.role != Role::Absent).then(|| RoleFile {
         app: app.to_owned(),
         node: node.to_owned(),
-        role: if entry.role == Role::Active && !active { Role::Standby } else { entry.role },
-        epoch: if active { entry.epoch } else { 0 },
+        role: shown,
+        epoch: if active { desired.tenures.app.map_or(0, |t| t.epoch) } else { 0 },
         peers: entry.peers.clone(),
     });
     let partitions = entry.ring.as_ref().filter(|_| entry.role == Role::Member).map(|ring| PartitionsFile {
@@ -166,10 +151,7 @@ pub fn target(app: &str, node: &str, desired: &Desired, gave_up: GaveUp, told: O
         node: node.to_owned(),
         version: ring.version,
         partitions: ring.partitions,
-        own: match desired.quorum {
-            Quorum::Unknown => told.map(|file| kept(&ring.own, file)).unwrap_or_default(),
-            _ => ring.own.iter().filter(|group| tenure(group.epoch, gave_up.ring).may_stay()).cloned().collect(),
-        },
+        own: desired.tenures.ring.clone(),
     });
     Target {
         absent: entry.role == Role::Absent,
@@ -180,15 +162,4 @@ pub fn target(app: &str, node: &str, desired: &Desired, gave_up: GaveUp, told: O
         role,
         partitions,
     }
-}
-
-/// The part of `own` that `told` has with the same epochs.
-fn kept(own: &[OwnedPartitions], told: &PartitionsFile) -> Vec<OwnedPartitions> {
-    own.iter()
-        .filter_map(|group| {
-            let before = told.own.iter().find(|t| t.epoch == group.epoch)?;
-            let partitions = group.partitions.intersection(&before.partitions);
-            (!partitions.is_empty()).then_some(OwnedPartitions { epoch: group.epoch, partitions })
-        })
-        .collect()
 }

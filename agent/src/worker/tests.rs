@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::decide::{Memory, Seen, Step, next};
 use super::observe::observed;
-use super::target::{Desired, Target, give_up, target};
+use super::target::{Desired, Target, Tenures, target};
 use crate::drivers::{ActiveState, LoadState, UnitState};
-use crate::quorum::Quorum;
+use crate::lease::view::{TenureState, TenureView};
 
 const TEXT: &str = "unit text 1";
 
@@ -40,7 +40,15 @@ fn singleton(role: Role, epoch: u64) -> Desired {
         vip: Some(vip(role == Role::Active, epoch)),
         ..AppAssignment::default()
     };
-    Desired { entry, generation: 1, same_boot: true, quorum: Quorum::Yes, node_address: None }
+    let app = (role == Role::Active).then_some(TenureView { epoch, state: TenureState::Held });
+    Desired { entry, generation: 1, tenures: Tenures { app, ..Tenures::default() }, node_address: None }
+}
+
+/// The same with the tenure in another state.
+fn in_state(desired: &Desired, state: TenureState) -> Desired {
+    let turn = |t: Option<TenureView>| t.map(|t| TenureView { state, ..t });
+    let tenures = Tenures { app: turn(desired.tenures.app), vip: turn(desired.tenures.vip), ..desired.tenures.clone() };
+    Desired { tenures, ..desired.clone() }
 }
 
 fn ring(own: &[(u64, &str)]) -> Desired {
@@ -51,10 +59,10 @@ fn ring(own: &[(u64, &str)]) -> Desired {
         mode: Mode::Ring,
         role: Role::Member,
         run: exec(),
-        ring: Some(RingAssignment { partitions: 16, own, ..RingAssignment::default() }),
+        ring: Some(RingAssignment { partitions: 16, ..RingAssignment::default() }),
         ..AppAssignment::default()
     };
-    Desired { entry, generation: 1, same_boot: true, quorum: Quorum::Yes, node_address: None }
+    Desired { entry, generation: 1, tenures: Tenures { ring: own, ..Tenures::default() }, node_address: None }
 }
 
 /// What a node is made of, as far as one App sees it.
@@ -98,8 +106,7 @@ impl World {
 
     /// One decision carried out as the worker does. False once settled.
     fn step(&mut self, desired: &Desired) -> bool {
-        self.memory.gave_up = give_up(desired, self.memory.gave_up);
-        let target = target("a", "n1", desired, self.memory.gave_up, self.memory.partitions.as_ref());
+        let target = target("a", "n1", desired);
         let content = desired.entry.run.exec.is_some().then_some(TEXT);
         let step = next(&target, content, &self.memory, &self.seen(&target));
         self.steps.push(step.clone());
@@ -155,7 +162,7 @@ impl World {
     }
 
     fn report(&self, desired: &Desired) -> cluster_schemas::node::AppObserved {
-        let target = target("a", "n1", desired, self.memory.gave_up, self.memory.partitions.as_ref());
+        let target = target("a", "n1", desired);
         observed(desired, &target, &self.memory, &self.seen(&target), "")
     }
 
@@ -182,7 +189,7 @@ fn what_still_runs_by_an_earlier_spec_is_not_healthy() {
     let mut world = World::default();
     let desired = ring(&[(1, "0-3")]);
     world.settle(&desired);
-    let target = target("a", "n1", &desired, world.memory.gave_up, world.memory.partitions.as_ref());
+    let target = target("a", "n1", &desired);
     let report = |outdated, trouble| observed(&desired, &target, &world.memory, &Seen { outdated, ..world.seen(&target) }, trouble);
     let state = |outdated, trouble| (report(outdated, trouble).state, report(outdated, trouble).healthy);
     assert_eq!(state(false, ""), (InstanceState::Running, true));
@@ -193,9 +200,10 @@ fn what_still_runs_by_an_earlier_spec_is_not_healthy() {
 #[test]
 fn a_planned_hand_over_stops_the_unit_before_the_address_goes() {
     let mut world = World::default();
-    world.settle(&singleton(Role::Active, 3));
+    let active = singleton(Role::Active, 3);
+    world.settle(&active);
     world.steps.clear();
-    let desired = singleton(Role::Standby, 3);
+    let desired = in_state(&active, TenureState::Releasing);
     assert!(world.report(&desired).holds, "held until it is seen to be gone");
     world.settle(&desired);
     assert!(world.order(|s| matches!(s, Step::Stop(_))) < world.order(|s| matches!(s, Step::ReleaseVip(_))));
@@ -205,60 +213,47 @@ fn a_planned_hand_over_stops_the_unit_before_the_address_goes() {
 }
 
 #[test]
-fn a_lost_majority_takes_the_address_first_and_kills_the_tenure_for_ever() {
+fn a_lost_tenure_takes_the_address_first() {
     let mut world = World::default();
     let desired = singleton(Role::Active, 3);
     world.settle(&desired);
     world.steps.clear();
-    let lost = Desired { quorum: Quorum::No, ..desired.clone() };
+    let lost = in_state(&desired, TenureState::Lost);
     world.settle(&lost);
     assert!(world.order(|s| matches!(s, Step::ReleaseVip(_))) < world.order(|s| matches!(s, Step::Stop(_))));
-    // The majority is back, the assignment is the old one: this tenure stays dead.
-    world.settle(&desired);
-    assert_eq!((world.running.clone(), world.address.clone(), world.report(&desired).gave_up), (None, None, 3));
-    // Only a new epoch begins it again.
+    assert!(!world.report(&lost).holds);
     world.settle(&singleton(Role::Active, 4));
     assert!(world.running.is_some() && world.address.is_some());
 }
 
+/// Leases decide: a node that the assignment names as active, but that has not the lease, runs nothing; one that has it goes on whatever
+/// its rank.
 #[test]
-fn an_agent_that_restarts_keeps_what_runs_and_begins_nothing_before_it_hears_a_majority() {
+fn the_lease_decides_not_the_rank() {
     let mut world = World::default();
-    let desired = singleton(Role::Active, 3);
-    let unknown = Desired { quorum: Quorum::Unknown, ..desired.clone() };
-    world.settle(&unknown);
+    let named = Desired { tenures: Tenures::default(), ..singleton(Role::Active, 3) };
+    world.settle(&named);
     assert_eq!((world.running.clone(), world.address.clone()), (None, None));
-    world.settle(&desired);
-    world.steps.clear();
-    world.settle(&unknown);
-    assert_eq!(world.steps, [Step::Settled]);
+    let tenures = singleton(Role::Active, 3).tenures;
+    let ranked_lower = Desired { tenures, ..singleton(Role::Standby, 3) };
+    world.settle(&ranked_lower);
+    assert!(world.running.is_some() && world.address.is_some());
+    assert_eq!(world.report(&ranked_lower).role, Role::Active);
 }
 
 #[test]
-fn nothing_exclusive_of_an_earlier_boot_is_taken_up() {
-    let mut world = World::default();
-    let desired = Desired { same_boot: false, ..singleton(Role::Active, 3) };
-    world.settle(&desired);
-    assert_eq!((world.running.clone(), world.address.clone()), (None, None));
-    let pool = Desired { same_boot: false, ..ring(&[(1, "0-3")]) };
-    let mut world = World::default();
-    world.settle(&pool);
-    assert!(world.running.is_some(), "the member itself runs");
-    assert!(world.report(&pool).ring.expect("a ring").held.is_empty(), "its partitions are void");
-}
-
-#[test]
-fn a_pools_instance_needs_no_majority() {
+fn a_pools_instance_needs_no_tenure() {
     let mut world = World::default();
     let mut desired = singleton(Role::Member, 0);
     desired.entry.mode = Mode::Spread;
     desired.entry.vip = Some(vip(true, 5));
+    desired.tenures.vip = Some(TenureView { epoch: 5, state: TenureState::Held });
     world.settle(&desired);
     assert!(world.order(|s| *s == Step::Start) < world.order(|s| matches!(s, Step::HoldVip(_))), "a pool's address waits for the unit");
-    desired.quorum = Quorum::No;
-    world.settle(&desired);
+    let lost = in_state(&desired, TenureState::Lost);
+    world.settle(&lost);
     assert!(world.running.is_some() && world.address.is_none());
-    assert_eq!(world.report(&desired).vip.expect("a vip").gave_up, 5);
+    assert!(!world.report(&lost).vip.expect("a vip").present);
 }
 
 #[test]
@@ -299,7 +294,7 @@ fn a_partition_is_let_go_of_whatever_else_failed_a_moment_ago() {
     let before = ring(&[(1, "0-7")]);
     world.settle(&before);
     world.backing_off = true;
-    let lost = Desired { quorum: Quorum::No, ..before.clone() };
+    let lost = ring(&[]);
     world.settle(&lost);
     assert!(world.report(&lost).ring.expect("a ring").held.is_empty());
     // What is gained can wait.
@@ -311,20 +306,21 @@ fn a_partition_is_let_go_of_whatever_else_failed_a_moment_ago() {
 fn deletion_leaves_nothing() {
     let mut world = World::default();
     world.settle(&singleton(Role::Active, 3));
-    let absent = Desired { entry: AppAssignment::default(), ..singleton(Role::Active, 3) };
+    let absent = Desired { entry: AppAssignment::default(), ..in_state(&singleton(Role::Active, 3), TenureState::Releasing) };
     world.settle(&absent);
     assert_eq!(world.steps.last(), Some(&Step::Forget));
     assert_eq!((world.running, world.address, world.memory), (None, None, Memory::default()));
 }
 
 fn any_desired() -> impl Strategy<Value = Desired> {
-    let quorum = prop_oneof![Just(Quorum::Yes), Just(Quorum::No), Just(Quorum::Unknown)];
+    let state = prop_oneof![Just(TenureState::Held), Just(TenureState::Releasing), Just(TenureState::Lost)];
     let entry = prop_oneof![
         (1_u64..4).prop_map(|e| singleton(Role::Active, e)),
+        (1_u64..4).prop_map(|e| Desired { tenures: singleton(Role::Active, e).tenures, ..singleton(Role::Standby, e) }),
         (1_u64..4).prop_map(|e| singleton(Role::Standby, e)),
         Just(Desired { entry: AppAssignment::default(), ..singleton(Role::Standby, 0) }),
     ];
-    (entry, quorum, any::<bool>()).prop_map(|(d, quorum, same_boot)| Desired { quorum, same_boot, ..d })
+    (entry, state).prop_map(|(d, state)| in_state(&d, state))
 }
 
 proptest! {
@@ -346,15 +342,8 @@ proptest! {
             }
             let mut settled = world.clone();
             settled.settle(&desired);
-            let living = desired.entry.role == Role::Active
-                && desired.same_boot
-                && desired.quorum != Quorum::No
-                && desired.entry.epoch > settled.memory.gave_up.app;
-            if !living {
-                prop_assert!(settled.running.is_none() && settled.address.is_none());
-            } else if desired.quorum == Quorum::Yes {
-                prop_assert!(settled.running.is_some() && settled.address.is_some());
-            }
+            let living = desired.tenures.app.is_some_and(|t| t.state == TenureState::Held);
+            prop_assert_eq!((settled.running.is_some(), settled.address.is_some()), (living, living));
         }
     }
 }

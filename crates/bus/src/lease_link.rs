@@ -1,11 +1,13 @@
 //! The lease connections (rules N1, N3): two, to different servers; every message goes out on both and comes in on both. They carry
 //! nothing else, so a slow consumer of data cannot close them.
 
-use std::time::Duration;
+use std::collections::{HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::config::NatsConfig;
 use crate::connection::ConnectError;
@@ -21,6 +23,10 @@ const RECONNECT_DELAY: Duration = Duration::from_millis(50);
 const WAITING: usize = 4096;
 /// Wait before subscribing again after the client gave a subscription up.
 const SUBSCRIBE_RETRY: Duration = Duration::from_millis(50);
+/// Copies of a message that come within this time of the first are left out: each message travels up to four ways (rule N3).
+const COPIES: Duration = Duration::from_millis(100);
+/// Messages remembered for that at most; then the oldest are forgotten early, and a copy is handled twice, which is harmless.
+const REMEMBERED: usize = 8192;
 
 /// A message that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +44,32 @@ pub struct LeaseLink {
     names: Names,
     me: String,
     arrived: mpsc::Receiver<Arrived>,
+    seen: Seen,
+}
+
+/// The messages that came lately, by hash.
+#[derive(Debug, Default)]
+struct Seen {
+    hashes: HashSet<u64>,
+    order: VecDeque<(Instant, u64)>,
+}
+
+impl Seen {
+    /// Whether this is the first copy.
+    fn first(&mut self, message: &Arrived, now: Instant) -> bool {
+        while let Some((at, hash)) = self.order.front().copied()
+            && (now.duration_since(at) > COPIES || self.order.len() >= REMEMBERED)
+        {
+            self.order.pop_front();
+            self.hashes.remove(&hash);
+        }
+        let hash = xxh3_64_with_seed(&message.payload, xxh3_64(message.from.as_bytes()));
+        let first = self.hashes.insert(hash);
+        if first {
+            self.order.push_back((now, hash));
+        }
+        first
+    }
 }
 
 /// The order in which each of the two connections tries the servers (rule N3). Two agents need two paths without a common server: each
@@ -69,7 +101,7 @@ impl LeaseLink {
             tokio::spawn(receive(client.clone(), names.lease_to(me), sender.clone()));
             clients.push(client);
         }
-        Ok(Self { clients, names, me: me.to_owned(), arrived })
+        Ok(Self { clients, names, me: me.to_owned(), arrived, seen: Seen::default() })
     }
 
     /// Sends on both connections. On one that is not connected nothing waits: a lease message that comes late is worth nothing.
@@ -84,9 +116,24 @@ impl LeaseLink {
         }
     }
 
-    /// The next message, from either connection. `None` only when the runtime shuts down.
+    /// The next message, from either connection; of copies only the first. `None` only when the runtime shuts down.
     pub async fn next(&mut self) -> Option<Arrived> {
-        self.arrived.recv().await
+        loop {
+            let message = self.arrived.recv().await?;
+            if self.seen.first(&message, Instant::now()) {
+                return Some(message);
+            }
+        }
+    }
+
+    /// A message that is here already.
+    pub fn try_next(&mut self) -> Option<Arrived> {
+        loop {
+            let message = self.arrived.try_recv().ok()?;
+            if self.seen.first(&message, Instant::now()) {
+                return Some(message);
+            }
+        }
     }
 
     /// How many of the two connections stand.
@@ -168,6 +215,21 @@ mod tests {
                 assert!(disjoint, "{mine:?} {theirs:?}");
             }
         }
+    }
+
+    #[test]
+    fn n3_copies_are_left_out_for_a_while() {
+        let message = |from: &str, payload: &[u8]| Arrived { from: from.to_owned(), payload: payload.to_vec() };
+        let (mut seen, start) = (Seen::default(), Instant::now());
+        assert!(seen.first(&message("n1", b"a"), start));
+        assert!(!seen.first(&message("n1", b"a"), start + COPIES));
+        assert!(seen.first(&message("n2", b"a"), start), "another sender");
+        assert!(seen.first(&message("n1", b"b"), start));
+        assert!(seen.first(&message("n1", b"a"), start + COPIES * 2), "said again later");
+        for i in 0..20_000_u32 {
+            seen.first(&message("n1", &i.to_be_bytes()), start + COPIES * 2);
+        }
+        assert!(seen.order.len() <= REMEMBERED && seen.hashes.len() == seen.order.len());
     }
 
     #[test]

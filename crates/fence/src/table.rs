@@ -8,6 +8,7 @@ use cluster_lease::time::{Span, Time};
 use cluster_lease::types::Epoch;
 use cluster_lease::word::SlotWord;
 
+use crate::cgroup;
 use crate::clock;
 use crate::layout::{
     CGROUP_MAX, Header, Layout, MAGIC, NAME_MAX, UNIT_GATED, UNIT_USED, UNITS_MAX, UnitEntry, VIPS_MAX, VipEntry, WORDS_MAX, WordEntry,
@@ -132,6 +133,11 @@ impl Table {
         now - Time(self.header().guard_beat.load(Ordering::Acquire))
     }
 
+    /// Says whether the unit may run only while the word of its role is armed (F5).
+    pub fn set_gated(&self, index: UnitIndex, gated: bool) {
+        self.unit(index).flags.store(UNIT_USED | if gated { UNIT_GATED } else { 0 }, Ordering::Release);
+    }
+
     /// Makes an entry for a unit. `gated`: it may run only while the word of its role is armed (F5).
     ///
     /// # Errors
@@ -248,6 +254,27 @@ impl Table {
                 Some((read_text::<NAME_MAX>(&e.name), epoch, deadline))
             })
             .collect()
+    }
+
+    /// Slots whose word is fenced, while the unit that it is the role of still has processes, with the epoch they run in.
+    #[must_use]
+    pub fn leftovers(&self, now: Time) -> Vec<(String, Epoch)> {
+        let fenced = |e: &WordEntry| e.word.armed(now).is_none();
+        self.used_words()
+            .filter(|(_, e)| fenced(e))
+            .filter_map(|(index, e)| {
+                let unit = e.unit.load(Ordering::Acquire).checked_sub(1).map(UnitIndex)?;
+                let copy = copy_unit(self.unit(unit));
+                let role = copy.gated && copy.role_word == index.0 + 1;
+                (role && cgroup::is_populated(&copy.cgroup)).then(|| (read_text::<NAME_MAX>(&e.name), e.word.epoch()))
+            })
+            .collect()
+    }
+
+    /// Entries of an earlier agent of this boot, with the paths of their cgroups.
+    #[must_use]
+    pub fn units(&self) -> Vec<(UnitIndex, String)> {
+        self.used_units().map(|(index, unit)| (index, read_text::<CGROUP_MAX>(&unit.cgroup))).collect()
     }
 
     /// How often the guard killed the unit.

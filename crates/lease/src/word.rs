@@ -81,6 +81,12 @@ impl SlotWord {
         }
     }
 
+    /// The epoch it was last armed for; 0 before the first.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
     /// P6: the epoch and deadline of a tenure that is armed and whose deadline lies after `now`.
     #[must_use]
     pub fn armed(&self, now: Time) -> Option<(Epoch, Time)> {

@@ -30,6 +30,7 @@ mod conflict;
 mod context;
 mod eligibility;
 mod input;
+pub mod leases;
 mod order;
 mod pool;
 mod prefer;
@@ -41,6 +42,7 @@ mod words;
 mod world;
 
 pub use input::{AppNotes, Input, Liveness, NodeInput, Plan, Shortage};
+pub use leases::{LeasedPlan, plan_leased};
 pub use singleton::STANDBYS_MAX;
 
 use conflict::Conflicts;

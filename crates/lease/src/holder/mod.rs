@@ -95,6 +95,13 @@ pub enum Event {
         /// In this order and state.
         candidacy: Candidacy,
     },
+    /// P2: an epoch of this slot that was heard of elsewhere; attempts use higher ones. Only for a slot it has to do with.
+    Seen {
+        /// This slot.
+        slot: Slot,
+        /// The epoch.
+        epoch: Epoch,
+    },
     /// No candidate any more. What is held stays held until released.
     Withdraw(Slot),
     /// Ask for the slot now, once, whatever the ranks (locks).
@@ -241,7 +248,19 @@ impl<R: Rules> Holder<R> {
 
     /// One step. `now` is this boot's clock read just before, `jitter` a fresh random span of 0 to 5 ms.
     pub fn handle(&mut self, now: Time, jitter: Span, event: Event, actions: &mut Vec<Action>) {
+        self.handle_all(now, jitter, [event], actions);
+    }
+
+    /// One step for events that came together: what they make it say goes out in one message per voter, not in one per event.
+    pub fn handle_all(&mut self, now: Time, jitter: Span, events: impl IntoIterator<Item = Event>, actions: &mut Vec<Action>) {
         self.sends.prune(now);
+        for event in events {
+            self.take(now, jitter, event, actions);
+        }
+        self.flush(now, actions);
+    }
+
+    fn take(&mut self, now: Time, jitter: Span, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Message(Message::Answer(answer)) => self.answered(now, jitter, &answer, actions),
             Event::Message(Message::Free(free)) => self.freed(now, jitter, &free, actions),
@@ -260,6 +279,7 @@ impl<R: Rules> Holder<R> {
                     state.plan_start(env);
                 });
             }
+            Event::Seen { slot, epoch } => self.step(now, jitter, &slot, actions, |state, _| state.seen = state.seen.max(epoch)),
             Event::Withdraw(slot) => self.step(now, jitter, &slot, actions, |state, env| state.withdraw(env, &slot)),
             Event::Acquire { slot, t } => {
                 self.create(&slot, t);
@@ -286,7 +306,6 @@ impl<R: Rules> Holder<R> {
             Event::RenewNow => self.renew(now, None, None, None),
             Event::RenewLong => self.renew(now, None, None, Some(self.config.max_t)),
         }
-        self.flush(now, actions);
     }
 
     /// When [`Event::Tick`] is due next.

@@ -1,0 +1,95 @@
+//! What the rest of the agent sees of leases, and what it asks for.
+
+use std::collections::BTreeMap;
+
+use cluster_fence::UnitIndex;
+use cluster_lease::set::{Member, VoterSet};
+use cluster_lease::time::Span;
+use cluster_lease::types::{NodeName, SetNo, Slot, VoterId};
+use cluster_schemas::node::{VoterList, VoterMember};
+
+/// A slot that this node is a candidate for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The unit's entry in the fence table.
+    pub unit: UnitIndex,
+    /// Whether the slot is the unit's role: the word that a gated unit needs.
+    pub role: bool,
+    /// T.
+    pub t: Span,
+    /// All candidates, best first.
+    pub order: Vec<NodeName>,
+    /// Whether this node could serve at once (rule P7).
+    pub ready: bool,
+    /// The newest epoch that the assignment knows: tenures get higher ones.
+    pub seen: u64,
+}
+
+/// Where a tenure of this node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TenureState {
+    /// Held: the slot may run.
+    Held,
+    /// Held, and to be stopped in good order: it was asked for.
+    Releasing,
+    /// Over before it was released: everything of it must go at once.
+    Lost,
+}
+
+/// A tenure of this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TenureView {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Where it stands.
+    pub state: TenureState,
+}
+
+/// All tenures of this node, and the state of the parts they rest on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeaseView {
+    /// By slot. What is not here is not held.
+    pub tenures: BTreeMap<Slot, TenureView>,
+    /// The voter set that is counted in; none before it is known.
+    pub voters: Option<VoterList>,
+    /// What keeps this node from holding anything, in a sentence; empty when nothing does.
+    pub trouble: String,
+}
+
+/// What may be asked of the lease host. Lists are whole: what is not in them any more is not wanted any more.
+#[derive(Debug)]
+pub enum Command {
+    /// The slots that this node is a candidate for.
+    Want(BTreeMap<Slot, Wanted>),
+    /// Tenures to end in good order, with their successors.
+    GiveUp(BTreeMap<Slot, Option<NodeName>>),
+    /// Nothing of these tenures is left on this node.
+    Stopped(Vec<(Slot, u64)>),
+    /// A voter set read from elsewhere; older ones are ignored.
+    Voters(VoterSet),
+    /// The agent is about to be restarted: renew with the longest T (rule P6), then answer.
+    Restarting(tokio::sync::oneshot::Sender<()>),
+}
+
+/// The list of a set.
+#[must_use]
+pub fn list_of(set: &VoterSet) -> VoterList {
+    let mut voters: Vec<VoterMember> = set
+        .members()
+        .iter()
+        .map(|m| VoterMember { node: m.node.to_string(), id: format!("{:032x}", m.id.0) })
+        .collect();
+    voters.sort();
+    VoterList { number: set.number().0, voters }
+}
+
+/// The set of a list; none where the list is not one.
+#[must_use]
+pub fn set_of(list: &VoterList) -> Option<VoterSet> {
+    let member = |m: &VoterMember| {
+        let id = VoterId(u128::from_str_radix(&m.id, 16).ok()?);
+        Some(Member { id, node: NodeName::new(&m.node).ok()? })
+    };
+    let members = list.voters.iter().map(member).collect::<Option<Vec<Member>>>()?;
+    VoterSet::new(SetNo(list.number), members).ok()
+}

@@ -1,0 +1,277 @@
+//! Leases decide, the planner ranks. Between two plans the agents may have moved exclusive things by themselves; this module makes the
+//! plan start from there, and adds to every entry who may take over, best first.
+//!
+//! # Flow
+//! 1. [`adopt`]: the assignments as last written, changed to what a plan would say if it had made the moves that are seen: whoever has
+//!    the lease of a thing is its owner, with the lease's epoch, and nobody else has a claim on it. A lease is held by one node at a
+//!    time, so the higher epoch is the true one where two say that they have it.
+//! 2. [`plan`](crate::plan) from there, checked against the same.
+//! 3. [`rank`]: candidates in every entry.
+//!
+//! A mark of release that the present holder was given stays: it is a move that is under way.
+
+use std::collections::BTreeMap;
+
+use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, PartitionCandidates, Role};
+use cluster_schemas::node::{AppObserved, NodeStatus};
+use cluster_schemas::{Assignment, Mode, PartitionSet};
+
+use crate::input::{Input, Liveness, NodeInput, Plan};
+
+/// A plan, and the assignments that it starts from.
+#[derive(Debug, Clone)]
+pub struct LeasedPlan {
+    /// What the agents made of the last plan: the checker judges by these.
+    pub adopted: BTreeMap<String, Assignment>,
+    /// The plan as made from them: what the checker judges.
+    pub bare: Plan,
+    /// The plan with candidates, ordered against what was last written: what is stored.
+    pub plan: Plan,
+}
+
+/// Plans from what the leases say.
+#[must_use]
+pub fn plan_leased(input: &Input<'_>) -> LeasedPlan {
+    let adopted = adopt(input);
+    let bare = crate::plan(&Input { assignments: &adopted, ..*input });
+    let mut plan = bare.clone();
+    rank(&mut plan, input.nodes);
+    for (node, planned) in &mut plan.assignments {
+        let Some(last) = input.assignments.get(node) else { continue };
+        let same = last.boot_id == planned.boot_id && last.members == planned.members && last.apps == planned.apps;
+        if same && last.order.incarnation == input.incarnation {
+            planned.order = last.order.clone();
+        } else if planned.order.newer_than(&last.order) == Some(false) {
+            planned.order.term = input.term;
+            planned.order.generation = last.order.generation + 1;
+        }
+    }
+    LeasedPlan { adopted, bare, plan }
+}
+
+/// What `app` looks like on a Live node of the present boot.
+fn seen<'a>(nodes: &'a BTreeMap<String, NodeInput>, app: &'a str) -> impl Iterator<Item = (&'a str, &'a AppObserved)> {
+    let live = nodes.iter().filter(|(_, n)| n.liveness == Liveness::Live);
+    live.filter_map(move |(name, n)| {
+        let status: &NodeStatus = n.status.as_ref()?;
+        status.apps.get(app).map(|observed| (name.as_str(), observed))
+    })
+}
+
+/// The assignments as if the planner had made the moves that are seen; without candidates.
+#[must_use]
+pub fn adopt(input: &Input<'_>) -> BTreeMap<String, Assignment> {
+    let mut adopted = input.assignments.clone();
+    for entry in adopted.values_mut().flat_map(|a| a.apps.values_mut()) {
+        strip(entry);
+    }
+    for name in input.apps.keys() {
+        adopt_slot(input, name, &mut adopted);
+        adopt_vip(input, name, &mut adopted);
+        adopt_ring(input, name, &mut adopted);
+    }
+    adopted
+}
+
+fn strip(entry: &mut AppAssignment) {
+    entry.candidates.clear();
+    entry.successor.clear();
+    entry.lease_ms = 0;
+    if let Some(vip) = &mut entry.vip {
+        vip.candidates.clear();
+    }
+    if let Some(ring) = &mut entry.ring {
+        ring.candidates.clear();
+    }
+}
+
+/// The highest lease among those seen: node and epoch.
+fn leaseholder<'a>(leases: impl Iterator<Item = (&'a str, u64)>) -> Option<(String, u64)> {
+    leases.filter(|(_, epoch)| *epoch > 0).max_by_key(|(node, epoch)| (*epoch, std::cmp::Reverse(*node))).map(|(n, e)| (n.to_owned(), e))
+}
+
+/// The entries of an App on nodes whose last assignment is of their present boot.
+fn entries<'a>(
+    adopted: &'a mut BTreeMap<String, Assignment>,
+    nodes: &'a BTreeMap<String, NodeInput>,
+    app: &'a str,
+) -> impl Iterator<Item = (&'a str, &'a mut AppAssignment)> {
+    adopted.iter_mut().filter_map(move |(name, assignment)| {
+        let same_boot = nodes.get(name).is_some_and(|n| n.node.boot_id == assignment.boot_id);
+        let entry = assignment.apps.get_mut(app).filter(|_| same_boot)?;
+        Some((name.as_str(), entry))
+    })
+}
+
+fn adopt_slot(input: &Input<'_>, app: &str, adopted: &mut BTreeMap<String, Assignment>) {
+    let Some((holder, epoch)) = leaseholder(seen(input.nodes, app).map(|(node, o)| (node, o.leased))) else { return };
+    for (node, entry) in entries(adopted, input.nodes, app).filter(|(_, e)| e.mode == Mode::Singleton) {
+        let may = matches!(entry.role, Role::Active | Role::Standby);
+        let told_to_go = entry.releasing.is_some_and(|r| r >= epoch);
+        if node == holder && may && !told_to_go {
+            entry.role = Role::Active;
+            entry.releasing = None;
+            entry.epoch = epoch;
+            if let Some(vip) = &mut entry.vip {
+                (vip.hold, vip.epoch, vip.releasing) = (true, epoch, None);
+            }
+        } else if node != holder && may {
+            entry.role = Role::Standby;
+            entry.releasing = None;
+            entry.epoch = epoch;
+            if let Some(vip) = &mut entry.vip {
+                (vip.hold, vip.epoch, vip.releasing) = (false, epoch, None);
+            }
+        }
+    }
+}
+
+fn adopt_vip(input: &Input<'_>, app: &str, adopted: &mut BTreeMap<String, Assignment>) {
+    let leases = seen(input.nodes, app).filter_map(|(node, o)| o.vip.as_ref().map(|v| (node, v.leased)));
+    let Some((holder, epoch)) = leaseholder(leases) else { return };
+    for (node, entry) in entries(adopted, input.nodes, app).filter(|(_, e)| e.role == Role::Member) {
+        let Some(vip) = &mut entry.vip else { continue };
+        let told_to_go = vip.releasing.is_some_and(|r| r >= epoch);
+        if node != holder {
+            (vip.hold, vip.epoch, vip.releasing) = (false, epoch, None);
+        } else if !told_to_go {
+            (vip.hold, vip.epoch, vip.releasing) = (true, epoch, None);
+        }
+    }
+}
+
+fn adopt_ring(input: &Input<'_>, app: &str, adopted: &mut BTreeMap<String, Assignment>) {
+    let mut owners: BTreeMap<u16, (&str, u64)> = BTreeMap::new();
+    for (node, observed) in seen(input.nodes, app) {
+        for group in observed.ring.iter().flat_map(|r| &r.leased) {
+            for partition in group.partitions.iter() {
+                let owner = owners.entry(partition).or_insert((node, group.epoch));
+                if owner.1 < group.epoch {
+                    *owner = (node, group.epoch);
+                }
+            }
+        }
+    }
+    if owners.is_empty() {
+        return;
+    }
+    for (node, entry) in entries(adopted, input.nodes, app).filter(|(_, e)| e.role == Role::Member) {
+        let Some(ring) = &mut entry.ring else { continue };
+        let mut own: BTreeMap<u64, PartitionSet> = BTreeMap::new();
+        for (partition, epoch) in ring.own.iter().flat_map(|g| g.partitions.iter().map(|p| (p, g.epoch))) {
+            if !owners.contains_key(&partition) {
+                own.entry(epoch).or_default().insert(partition);
+            }
+        }
+        for (partition, (owner, epoch)) in &owners {
+            if *owner == node && !ring.release.contains(*partition) {
+                own.entry(*epoch).or_default().insert(*partition);
+            } else if *owner != node {
+                ring.release.remove(*partition);
+            }
+        }
+        ring.own = own.into_iter().map(|(epoch, partitions)| OwnedPartitions { epoch, partitions }).collect();
+        entry.epoch = ring.own.iter().map(|g| g.epoch).max().unwrap_or(0).max(entry.epoch);
+    }
+}
+
+/// Fills in who may hold what, best first.
+pub fn rank(plan: &mut Plan, nodes: &BTreeMap<String, NodeInput>) {
+    let live = |node: &str| nodes.get(node).is_some_and(|n| n.liveness == Liveness::Live);
+    let apps: std::collections::BTreeSet<String> = plan.assignments.values().flat_map(|a| a.apps.keys().cloned()).collect();
+    for app in apps {
+        let mut entries: BTreeMap<String, &mut AppAssignment> =
+            plan.assignments.iter_mut().filter_map(|(node, a)| a.apps.get_mut(&app).map(|e| (node.clone(), e))).collect();
+        rank_slot(&mut entries, live);
+        rank_vip(&mut entries, live);
+        rank_ring(&mut entries, live);
+    }
+}
+
+type Entries<'a> = BTreeMap<String, &'a mut AppAssignment>;
+
+fn rank_slot(entries: &mut Entries<'_>, live: impl Fn(&str) -> bool) {
+    let mut ranked: Vec<_> = entries
+        .iter()
+        .filter(|(_, e)| matches!(e.role, Role::Active | Role::Standby))
+        .map(|(node, e)| (e.releasing.is_some(), e.role != Role::Active, !live(node), node.clone()))
+        .collect();
+    ranked.sort();
+    let order: Vec<String> = ranked.into_iter().map(|(.., node)| node).collect();
+    for (node, entry) in entries.iter_mut().filter(|(_, e)| e.mode == Mode::Singleton) {
+        if matches!(entry.role, Role::Active | Role::Standby) {
+            entry.candidates.clone_from(&order);
+        }
+        if entry.releasing.is_some() {
+            entry.successor = order.iter().find(|n| *n != node).cloned().unwrap_or_default();
+        }
+    }
+}
+
+fn rank_vip(entries: &mut Entries<'_>, live: impl Fn(&str) -> bool) {
+    let members = |e: &AppAssignment| e.role == Role::Member && e.vip.is_some();
+    let mut ranked: Vec<_> = entries
+        .iter()
+        .filter(|(_, e)| members(e))
+        .map(|(node, e)| {
+            let vip = e.vip.as_ref();
+            (vip.is_some_and(|v| v.releasing.is_some()), !vip.is_some_and(|v| v.hold), !live(node), node.clone())
+        })
+        .collect();
+    ranked.sort();
+    let order: Vec<String> = ranked.into_iter().map(|(.., node)| node).collect();
+    for entry in entries.values_mut().filter(|e| members(e)) {
+        if let Some(vip) = &mut entry.vip {
+            vip.candidates.clone_from(&order);
+        }
+    }
+}
+
+/// The planned owner first; then the other members, beginning at another one for each partition, so that what a lost node owned spreads
+/// evenly. A partition that is moving goes to a member that owns too few.
+fn rank_ring(entries: &mut Entries<'_>, live: impl Fn(&str) -> bool) {
+    let members: Vec<String> =
+        entries.iter().filter(|(node, e)| e.role == Role::Member && e.ring.is_some() && live(node)).map(|(n, _)| n.clone()).collect();
+    let partitions = entries.values().filter_map(|e| e.ring.as_ref()).map(|r| r.partitions).max().unwrap_or(0);
+    if members.is_empty() || partitions == 0 {
+        return;
+    }
+    let mut owner: BTreeMap<u16, String> = BTreeMap::new();
+    let mut leaving: BTreeMap<u16, String> = BTreeMap::new();
+    for (node, ring) in entries.iter().filter_map(|(n, e)| e.ring.as_ref().map(|r| (n, r))) {
+        owner.extend(ring.owned().iter().map(|p| (p, node.clone())));
+        leaving.extend(ring.release.iter().map(|p| (p, node.clone())));
+    }
+    let mut groups: BTreeMap<Vec<String>, PartitionSet> = BTreeMap::new();
+    let mut counts: BTreeMap<&String, usize> = members.iter().map(|m| (m, 0)).collect();
+    for node in owner.values() {
+        if let Some(count) = counts.get_mut(node) {
+            *count += 1;
+        }
+    }
+    let mut turn: BTreeMap<String, usize> = BTreeMap::new();
+    for partition in 0..partitions {
+        let first = owner.get(&partition).cloned().or_else(|| {
+            let left = leaving.get(&partition);
+            let node = members.iter().filter(|m| Some(*m) != left).min_by_key(|m| (counts.get(m).copied().unwrap_or(0), (*m).clone()))?;
+            if let Some(count) = counts.get_mut(node) {
+                *count += 1;
+            }
+            Some(node.clone())
+        });
+        let Some(first) = first else { continue };
+        let others: Vec<&String> = members.iter().filter(|m| **m != first).collect();
+        let at = turn.entry(first.clone()).or_default();
+        let mut order = vec![first];
+        order.extend((0..others.len()).filter_map(|i| others.get((*at + i) % others.len()).map(|n| (*n).clone())));
+        *at += 1;
+        groups.entry(order).or_default().insert(partition);
+    }
+    let candidates: Vec<PartitionCandidates> =
+        groups.into_iter().map(|(order, partitions)| PartitionCandidates { order, partitions }).collect();
+    for entry in entries.values_mut().filter(|e| e.role == Role::Member) {
+        if let Some(ring) = &mut entry.ring {
+            ring.candidates.clone_from(&candidates);
+        }
+    }
+}
