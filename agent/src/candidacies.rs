@@ -61,7 +61,14 @@ pub fn has_tenures(app: &str, entry: Option<&AppAssignment>, view: &LeaseView) -
 }
 
 /// What one App makes this node a candidate for.
-pub fn wanted(node: &str, app: &str, entry: &AppAssignment, observed: Option<&AppObserved>, unit: UnitIndex, into: &mut BTreeMap<Slot, Wanted>) {
+pub fn wanted(
+    node: &str,
+    app: &str,
+    entry: &AppAssignment,
+    observed: Option<&AppObserved>,
+    unit: UnitIndex,
+    into: &mut BTreeMap<Slot, Wanted>,
+) {
     if entry.role == Role::Absent {
         return;
     }
@@ -69,10 +76,21 @@ pub fn wanted(node: &str, app: &str, entry: &AppAssignment, observed: Option<&Ap
     let failed = observed.is_some_and(|o| o.state == InstanceState::Failed);
     let running = observed.is_some_and(|o| o.state == InstanceState::Running);
     let is_candidate = |order: &[String]| order.iter().any(|n| n == node);
-    if entry.mode == Mode::Singleton && is_candidate(&entry.candidates)
+    if entry.mode == Mode::Singleton
+        && is_candidate(&entry.candidates)
         && let Some(slot) = app_slot(app)
     {
-        into.insert(slot, Wanted { unit, role: true, t, order: names(&entry.candidates), ready: !failed, seen: below(entry.role == Role::Active, entry.epoch) });
+        into.insert(
+            slot,
+            Wanted {
+                unit,
+                role: true,
+                t,
+                order: names(&entry.candidates),
+                ready: !failed,
+                seen: below(entry.role == Role::Active, entry.epoch),
+            },
+        );
     }
     if let (Some(vip), Some(slot)) = (&entry.vip, vip_slot(entry))
         && is_candidate(&vip.candidates)
@@ -168,7 +186,8 @@ mod tests {
     use cluster_schemas::node::RingObserved;
 
     fn view(tenures: &[(&str, u64, TenureState)]) -> LeaseView {
-        let tenures = tenures.iter().map(|(s, epoch, state)| (s.parse().expect("a slot"), TenureView { epoch: *epoch, state: *state })).collect();
+        let tenures =
+            tenures.iter().map(|(s, epoch, state)| (s.parse().expect("a slot"), TenureView { epoch: *epoch, state: *state })).collect();
         LeaseView { tenures, ..LeaseView::default() }
     }
 
@@ -208,7 +227,8 @@ mod tests {
             ring: Some(RingObserved { held: held.parse().expect("a set"), ..RingObserved::default() }),
             ..AppObserved::default()
         };
-        let tenures = view(&[("ring/a/1", 3, TenureState::Releasing), ("ring/a/2", 3, TenureState::Held), ("ring/a/3", 3, TenureState::Lost)]);
+        let tenures =
+            view(&[("ring/a/1", 3, TenureState::Releasing), ("ring/a/2", 3, TenureState::Held), ("ring/a/3", 3, TenureState::Lost)]);
         assert_eq!(stopped("a", None, Some(&seen("1-3")), &tenures), []);
         let gone: Vec<String> = stopped("a", None, Some(&seen("2")), &tenures).into_iter().map(|(s, _)| s.to_string()).collect();
         assert_eq!(gone, ["ring/a/1", "ring/a/3"]);
@@ -220,7 +240,11 @@ mod tests {
             order: order.iter().map(ToString::to_string).collect(),
             partitions: set.parse().expect("a set"),
         };
-        let ring = RingAssignment { candidates: vec![group(&["n1", "n2"], "0-1"), group(&["n3", "n1"], "2")], release: "2".parse().expect("a set"), ..RingAssignment::default() };
+        let ring = RingAssignment {
+            candidates: vec![group(&["n1", "n2"], "0-1"), group(&["n3", "n1"], "2")],
+            release: "2".parse().expect("a set"),
+            ..RingAssignment::default()
+        };
         let entry = AppAssignment { mode: Mode::Ring, role: Role::Member, ring: Some(ring), ..AppAssignment::default() };
         let held = view(&[("ring/a/0", 1, TenureState::Held), ("ring/a/2", 1, TenureState::Held), ("ring/b/2", 1, TenureState::Held)]);
         assert_eq!(given(Some(&entry), &held), [("ring/a/2".to_owned(), Some("n3".to_owned()))]);

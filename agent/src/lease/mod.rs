@@ -149,7 +149,9 @@ async fn first_time(options: &Options) -> bool {
         match tried.await {
             Ok(first) => {
                 if !first {
-                    warn!("this node voted in the cluster before and lost its memory: its vote does not count until the voters are changed");
+                    warn!(
+                        "this node voted in the cluster before and lost its memory: its vote does not count until the voters are changed"
+                    );
                 }
                 return first;
             }
@@ -168,9 +170,10 @@ async fn first_time(options: &Options) -> bool {
 pub fn start(options: Options, table: Arc<Table>) -> Result<LeaseHandle, LeaseError> {
     let (commands, command_receiver) = mpsc::channel(COMMANDS_WAITING);
     // What an earlier agent of this boot holds is held until the host finds otherwise: nothing of it may be stopped meanwhile.
-    let held = table.armed(clock::now()).into_iter().filter_map(|(name, epoch, _)| {
-        Some((name.parse().ok()?, TenureView { epoch: epoch.0, state: TenureState::Held }))
-    });
+    let held = table
+        .armed(clock::now())
+        .into_iter()
+        .filter_map(|(name, epoch, _)| Some((name.parse().ok()?, TenureView { epoch: epoch.0, state: TenureState::Held })));
     let held: BTreeMap<Slot, TenureView> = held.collect();
     let (view, view_receiver) = watch::channel(Arc::new(LeaseView { tenures: held.clone(), ..LeaseView::default() }));
     std::thread::Builder::new()

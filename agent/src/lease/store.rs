@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use cluster_lease::slots::SlotSet;
 use cluster_lease::types::Slot;
 use cluster_lease::voter::{
-    HEADER_LEN, Journal, RECORD_LEN, RecordError, RunHeader, RunImage, SLOTS_MAX, SlotState, decode_header, decode_journal,
-    decode_record, encode_header, encode_journal, encode_record,
+    HEADER_LEN, Journal, RECORD_LEN, RecordError, RunHeader, RunImage, SLOTS_MAX, SlotState, decode_header, decode_journal, decode_record,
+    encode_header, encode_journal, encode_record,
 };
 
 use crate::files::{Durability, read_limited, write_atomic};
@@ -90,8 +90,11 @@ impl VoterStore {
     /// # Errors
     /// [`StoreError`].
     pub fn write_journal(&self, journal: &Journal) -> Result<(), StoreError> {
-        write_atomic(&self.journal, &encode_journal(journal), 0o600, Durability::Power)
-            .map_err(|source| StoreError::File { action: "write", path: self.journal.clone(), source })
+        write_atomic(&self.journal, &encode_journal(journal), 0o600, Durability::Power).map_err(|source| StoreError::File {
+            action: "write",
+            path: self.journal.clone(),
+            source,
+        })
     }
 
     /// What an earlier process of this boot left; none where the head cannot be read.
@@ -237,7 +240,10 @@ mod tests {
         assert_eq!(read, [("app/a", 1), ("ring/c/7", 3)].map(|(s, f)| (slot(s), state(f))).into());
 
         let place = *again.places.get(&slot("app/a")).expect("a place");
-        again.run.write_all_at(b"torn", u64::try_from(HEADER_LEN).expect("small") + place * u64::try_from(RECORD_LEN).expect("small") + 20).expect("written");
+        again
+            .run
+            .write_all_at(b"torn", u64::try_from(HEADER_LEN).expect("small") + place * u64::try_from(RECORD_LEN).expect("small") + 20)
+            .expect("written");
         let image = VoterStore::open(dir.path(), dir.path()).expect("the same store").image().expect("readable").expect("a head");
         assert_eq!(image.torn, 1);
     }

@@ -74,11 +74,8 @@ pub enum Command {
 /// The list of a set.
 #[must_use]
 pub fn list_of(set: &VoterSet) -> VoterList {
-    let mut voters: Vec<VoterMember> = set
-        .members()
-        .iter()
-        .map(|m| VoterMember { node: m.node.to_string(), id: format!("{:032x}", m.id.0) })
-        .collect();
+    let mut voters: Vec<VoterMember> =
+        set.members().iter().map(|m| VoterMember { node: m.node.to_string(), id: format!("{:032x}", m.id.0) }).collect();
     voters.sort();
     VoterList { number: set.number().0, voters }
 }

@@ -121,7 +121,9 @@ fn withdraw(target: &Target, memory: &Memory, seen: &Seen) -> Step {
         return Step::ReleaseVip(vip);
     }
     if target.absent {
-        return if memory.content.is_empty() { Step::Forget } else { Step::Uninstall(target.unit.clone()) };
+        // The name is remembered before a file is written, so that an agent killed in between leaves none behind.
+        let nothing_written = memory.content.is_empty() && memory.unit.is_empty();
+        return if nothing_written { Step::Forget } else { Step::Uninstall(target.unit.clone()) };
     }
     write_role(target, memory).unwrap_or(Step::Settled)
 }

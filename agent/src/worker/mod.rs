@@ -330,8 +330,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         if self.reported.as_ref() != Some(&(observed.clone(), tenures)) {
             self.reported = Some((observed.clone(), tenures));
             let cgroup = seen.unit.control_group.clone();
-            let report =
-                Report { app: self.parts.app.clone(), observed: Some(observed), generation: desired.generation, tenures, cgroup };
+            let report = Report { app: self.parts.app.clone(), observed: Some(observed), generation: desired.generation, tenures, cgroup };
             // The manager is gone only when the agent ends.
             let _told = self.parts.reports.send(report).await;
         }
@@ -362,10 +361,12 @@ impl<U: Units, V: Vips> Worker<U, V> {
                 self.outcome(&format!("remove unit {unit}"), removed, target).await;
             }
             Step::Install(text) => {
+                self.memory.unit.clone_from(&target.unit);
+                self.memory.content.clear();
+                self.save();
                 let installed = self.parts.units.install(&target.unit, &text).await;
                 if let Ok(what) = &installed {
                     info!(app, unit = target.unit, ?what, "unit written");
-                    self.memory.unit.clone_from(&target.unit);
                     self.memory.content = text;
                     self.save();
                 }

@@ -42,8 +42,7 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
             leased: held(desired.tenures.vip),
             gave_up: 0,
         }),
-        ring: (entry.mode == Mode::Ring)
-            .then(|| RingObserved { leased: desired.tenures.ring.clone(), ..ring(target, memory, seen, gone) }),
+        ring: (entry.mode == Mode::Ring).then(|| RingObserved { leased: desired.tenures.ring.clone(), ..ring(target, memory, seen, gone) }),
         unit: Some(UnitObserved {
             name: target.unit.clone(),
             active_state: seen.unit.active_state.as_str().to_owned(),

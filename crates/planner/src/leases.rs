@@ -13,10 +13,11 @@
 use std::collections::BTreeMap;
 
 use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, PartitionCandidates, Role};
-use cluster_schemas::node::{AppObserved, NodeStatus};
+use cluster_schemas::node::{AppObserved, InstanceState, NodeStatus};
 use cluster_schemas::{Assignment, Mode, PartitionSet};
 
 use crate::input::{Input, Liveness, NodeInput, Plan};
+use crate::prefer;
 
 /// A plan, and the assignments that it starts from.
 #[derive(Debug, Clone)]
@@ -35,7 +36,7 @@ pub fn plan_leased(input: &Input<'_>) -> LeasedPlan {
     let adopted = adopt(input);
     let bare = crate::plan(&Input { assignments: &adopted, ..*input });
     let mut plan = bare.clone();
-    rank(&mut plan, input.nodes);
+    rank(&mut plan, input);
     for (node, planned) in &mut plan.assignments {
         let Some(last) = input.assignments.get(node) else { continue };
         let same = last.boot_id == planned.boot_id && last.members == planned.members && last.apps == planned.apps;
@@ -176,28 +177,57 @@ fn adopt_ring(input: &Input<'_>, app: &str, adopted: &mut BTreeMap<String, Assig
 }
 
 /// Fills in who may hold what, best first.
-pub fn rank(plan: &mut Plan, nodes: &BTreeMap<String, NodeInput>) {
-    let live = |node: &str| nodes.get(node).is_some_and(|n| n.liveness == Liveness::Live);
+pub fn rank(plan: &mut Plan, input: &Input<'_>) {
     let apps: std::collections::BTreeSet<String> = plan.assignments.values().flat_map(|a| a.apps.keys().cloned()).collect();
     for app in apps {
         let mut entries: BTreeMap<String, &mut AppAssignment> =
             plan.assignments.iter_mut().filter_map(|(node, a)| a.apps.get_mut(&app).map(|e| (node.clone(), e))).collect();
-        rank_slot(&mut entries, live);
-        rank_vip(&mut entries, live);
-        rank_ring(&mut entries, live);
+        let standing = Standing { app: &app, input };
+        rank_slot(&mut entries, standing);
+        rank_vip(&mut entries, standing);
+        rank_ring(&mut entries, standing);
     }
+}
+
+/// What makes one node a better candidate for an App than another.
+#[derive(Clone, Copy)]
+struct Standing<'a> {
+    app: &'a str,
+    input: &'a Input<'a>,
+}
+
+impl Standing<'_> {
+    fn live(self, node: &str) -> bool {
+        self.input.nodes.get(node).is_some_and(|n| n.liveness == Liveness::Live)
+    }
+
+    /// Those that failed come after those that did not, and those that hold nothing at present after those that could; then by `prefer`. What
+    /// is left is decided by a hash of both names, so that what one node loses is spread over all the others.
+    fn of(self, node: &str) -> impl Ord + use<> {
+        let status = self.input.nodes.get(node).and_then(|n| n.status.as_ref());
+        let failed = status.and_then(|s| s.apps.get(self.app)).is_some_and(|o| o.state == InstanceState::Failed);
+        let unable = !self.live(node) || status.is_some_and(|s| !s.quorum);
+        let labels = self.input.nodes.get(node).map(|n| &n.node.labels);
+        let wanted = self.input.apps.get(self.app).zip(labels).map_or(0, |(app, labels)| prefer::score(app, labels));
+        (failed, unable, std::cmp::Reverse(wanted), fnv(self.app.bytes().chain([0]).chain(node.bytes())), node.to_owned())
+    }
+}
+
+/// FNV-1a, 64 bits: the same on every controller and in every version.
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 type Entries<'a> = BTreeMap<String, &'a mut AppAssignment>;
 
-fn rank_slot(entries: &mut Entries<'_>, live: impl Fn(&str) -> bool) {
+fn rank_slot(entries: &mut Entries<'_>, standing: Standing<'_>) {
     let mut ranked: Vec<_> = entries
         .iter()
         .filter(|(_, e)| matches!(e.role, Role::Active | Role::Standby))
-        .map(|(node, e)| (e.releasing.is_some(), e.role != Role::Active, !live(node), node.clone()))
+        .map(|(node, e)| ((e.releasing.is_some(), e.role != Role::Active, standing.of(node)), node.clone()))
         .collect();
     ranked.sort();
-    let order: Vec<String> = ranked.into_iter().map(|(.., node)| node).collect();
+    let order: Vec<String> = ranked.into_iter().map(|(_, node)| node).collect();
     for (node, entry) in entries.iter_mut().filter(|(_, e)| e.mode == Mode::Singleton) {
         if matches!(entry.role, Role::Active | Role::Standby) {
             entry.candidates.clone_from(&order);
@@ -208,18 +238,18 @@ fn rank_slot(entries: &mut Entries<'_>, live: impl Fn(&str) -> bool) {
     }
 }
 
-fn rank_vip(entries: &mut Entries<'_>, live: impl Fn(&str) -> bool) {
+fn rank_vip(entries: &mut Entries<'_>, standing: Standing<'_>) {
     let members = |e: &AppAssignment| e.role == Role::Member && e.vip.is_some();
     let mut ranked: Vec<_> = entries
         .iter()
         .filter(|(_, e)| members(e))
         .map(|(node, e)| {
             let vip = e.vip.as_ref();
-            (vip.is_some_and(|v| v.releasing.is_some()), !vip.is_some_and(|v| v.hold), !live(node), node.clone())
+            ((vip.is_some_and(|v| v.releasing.is_some()), !vip.is_some_and(|v| v.hold), standing.of(node)), node.clone())
         })
         .collect();
     ranked.sort();
-    let order: Vec<String> = ranked.into_iter().map(|(.., node)| node).collect();
+    let order: Vec<String> = ranked.into_iter().map(|(_, node)| node).collect();
     for entry in entries.values_mut().filter(|e| members(e)) {
         if let Some(vip) = &mut entry.vip {
             vip.candidates.clone_from(&order);
@@ -229,9 +259,12 @@ fn rank_vip(entries: &mut Entries<'_>, live: impl Fn(&str) -> bool) {
 
 /// The planned owner first; then the other members, beginning at another one for each partition, so that what a lost node owned spreads
 /// evenly. A partition that is moving goes to a member that owns too few.
-fn rank_ring(entries: &mut Entries<'_>, live: impl Fn(&str) -> bool) {
-    let members: Vec<String> =
-        entries.iter().filter(|(node, e)| e.role == Role::Member && e.ring.is_some() && live(node)).map(|(n, _)| n.clone()).collect();
+fn rank_ring(entries: &mut Entries<'_>, standing: Standing<'_>) {
+    let members: Vec<String> = entries
+        .iter()
+        .filter(|(node, e)| e.role == Role::Member && e.ring.is_some() && standing.live(node))
+        .map(|(n, _)| n.clone())
+        .collect();
     let partitions = entries.values().filter_map(|e| e.ring.as_ref()).map(|r| r.partitions).max().unwrap_or(0);
     if members.is_empty() || partitions == 0 {
         return;

@@ -8,15 +8,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cluster_schemas::App;
+
 use crate::context::Context;
 use crate::words;
+
+/// Sum of the weights of the entries of `prefer` that a node with these labels matches.
+pub(crate) fn score(app: &App, labels: &BTreeMap<String, String>) -> u32 {
+    let matches = |of: &BTreeMap<String, String>| of.iter().all(|(key, value)| labels.get(key) == Some(value));
+    app.spec.placement.prefer.iter().filter(|p| matches(&p.labels)).map(|p| u32::from(p.weight)).sum()
+}
 
 impl<'a> Context<'_, 'a> {
     /// Sum of the weights of the entries of `prefer` that `node` matches.
     pub(crate) fn score(&self, node: usize) -> u32 {
-        let labels = &self.world.nodes[node].node.labels;
-        let matches = |of: &BTreeMap<String, String>| of.iter().all(|(key, value)| labels.get(key) == Some(value));
-        self.app.spec.placement.prefer.iter().filter(|p| matches(&p.labels)).map(|p| u32::from(p.weight)).sum()
+        score(self.app, &self.world.nodes[node].node.labels)
     }
 
     /// The node's value of the label that `spreadBy` names.

@@ -16,8 +16,8 @@ use crate::patterns::{all_but, wait_all_well};
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 150);
 /// How long the fault lasts at least.
 const LASTS: Duration = Duration::from_secs(15);
-/// An agent gives up 3 s after the last heartbeat, which may be 1 s old; the rest is for a loaded machine.
-const GIVES_UP: Duration = Duration::from_secs(7);
+/// A lease ends 250 ms after its last renewal; the rest is for a loaded machine.
+const GIVES_UP: Duration = Duration::from_secs(5);
 
 /// A Singleton with a VIP on one of two nodes, a ring, two pools.
 fn apps(first: u8, second: u8) -> String {
@@ -88,7 +88,8 @@ fn cut_off(c: &Cluster, node: u8, other: u8, link: Link) -> Result<()> {
     std::thread::sleep(LASTS.saturating_sub(from.elapsed()));
     let there: Vec<_> = c.runs_on(node)?.into_iter().collect();
     let kept = |unit: &str| before.0.get(&(node, unit.to_owned()));
-    for (unit, run) in &there {
+    // Rule R4: with its partitions the ring's process ended, and began again without any.
+    for (unit, run) in there.iter().filter(|(unit, _)| unit != "clusterctl-part.service") {
         assert_eq!(kept(unit), Some(run), "{unit} was restarted on the node that is cut off");
     }
     let pools = before.0.keys().filter(|(n, unit)| *n == node && !unit.contains("main")).count();
@@ -107,9 +108,8 @@ fn cut_off(c: &Cluster, node: u8, other: u8, link: Link) -> Result<()> {
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(c.active("main")?, next, "a second fail-over");
     let after = c.runs()?;
-    for unit in ["clusterctl-all.service", "clusterctl-part.service"] {
-        assert_eq!(after.0.get(&(node, unit.to_owned())), kept(unit), "{unit} was restarted");
-    }
+    let unit = "clusterctl-all.service";
+    assert_eq!(after.0.get(&(node, unit.to_owned())), kept(unit), "{unit} was restarted");
     assert_eq!(after.nodes_of("some").len(), 4);
     let seen = watch.stop();
     eprintln!("  {node} gave up after {gave_up:.1?}, all was well among the others after {whole:.1?}, with it {back:.1?} after the heal");
@@ -154,10 +154,8 @@ pub fn a_paused_node_converges_after_it_goes_on(c: &Cluster) -> Result<()> {
     wait_all_well(c, &NAMES, "part", 8101, &c.lab.nodes().collect::<Vec<_>>())?;
     assert_eq!(c.active("main")?, next, "a second fail-over");
     let after = c.runs()?;
-    for unit in ["clusterctl-all.service", "clusterctl-part.service"] {
-        let key = (node, unit.to_owned());
-        assert_eq!(after.0.get(&key), before.0.get(&key), "{unit} was restarted");
-    }
+    let key = (node, "clusterctl-all.service".to_owned());
+    assert_eq!(after.0.get(&key), before.0.get(&key), "a pool was restarted");
     let seen = watch.stop();
     eprintln!("  seen: {}", seen.story(from));
     let overlap = seen.overlaps.iter().map(|(at, _)| *at).filter(|at| *at >= resumed).fold(None, |span, at| {
