@@ -9,6 +9,9 @@
 //! within [`SETTLE`]; after a holder's power loss its slots are held again within [`takeover_bound`].
 
 mod blows;
+mod checks;
+mod host;
+mod network;
 mod node;
 mod rng;
 mod stats;
