@@ -120,7 +120,7 @@ fn observed(entry: &AppAssignment, seen: u64) -> AppObserved {
         healthy: runs,
         holds: entry.role == Role::Active,
         epoch: entry.epoch,
-        ring: entry.ring.as_ref().map(|_| RingObserved { confirmed: held.clone(), held, gave_up: 0 }),
+        ring: entry.ring.as_ref().map(|_| RingObserved { confirmed: held.clone(), held, ..RingObserved::default() }),
         ..AppObserved::default()
     }
 }

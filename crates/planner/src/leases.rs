@@ -36,6 +36,7 @@ pub fn plan_leased(input: &Input<'_>) -> LeasedPlan {
     let adopted = adopt(input);
     let bare = crate::plan(&Input { assignments: &adopted, ..*input });
     let mut plan = bare.clone();
+    name_leases(&mut plan, input);
     rank(&mut plan, input);
     for (node, planned) in &mut plan.assignments {
         let Some(last) = input.assignments.get(node) else { continue };
@@ -173,6 +174,39 @@ fn adopt_ring(input: &Input<'_>, app: &str, adopted: &mut BTreeMap<String, Assig
         }
         ring.own = own.into_iter().map(|(epoch, partitions)| OwnedPartitions { epoch, partitions }).collect();
         entry.epoch = ring.own.iter().map(|g| g.epoch).max().unwrap_or(0).max(entry.epoch);
+    }
+}
+
+/// A thing that stays with its leaseholder though it was to move, or that the plan gave a fresh epoch, goes on under the lease's epoch.
+fn name_leases(plan: &mut Plan, input: &Input<'_>) {
+    let seen = |node: &str, app: &str| {
+        let live = input.nodes.get(node).filter(|n| n.liveness == Liveness::Live);
+        live.and_then(|n| n.status.as_ref()).and_then(|s| s.apps.get(app))
+    };
+    for (node, assignment) in &mut plan.assignments {
+        for (app, entry) in &mut assignment.apps {
+            let Some(observed) = seen(node, app) else { continue };
+            if entry.role == Role::Active && observed.leased > 0 {
+                entry.epoch = observed.leased;
+                if let Some(vip) = &mut entry.vip {
+                    vip.epoch = observed.leased;
+                }
+            }
+            if let (Role::Member, Some(vip), Some(seen)) = (entry.role, &mut entry.vip, &observed.vip)
+                && vip.hold
+                && seen.leased > 0
+            {
+                vip.epoch = seen.leased;
+            }
+            if let (Some(ring), Some(seen)) = (&mut entry.ring, &observed.ring) {
+                let leased = |p: u16| seen.leased.iter().find(|g| g.partitions.contains(p)).map(|g| g.epoch);
+                let mut own: BTreeMap<u64, PartitionSet> = BTreeMap::new();
+                for (partition, epoch) in ring.own.iter().flat_map(|g| g.partitions.iter().map(|p| (p, g.epoch))) {
+                    own.entry(leased(partition).unwrap_or(epoch)).or_default().insert(partition);
+                }
+                ring.own = own.into_iter().map(|(epoch, partitions)| OwnedPartitions { epoch, partitions }).collect();
+            }
+        }
     }
 }
 

@@ -95,7 +95,7 @@ pub enum Event {
         /// In this order and state.
         candidacy: Candidacy,
     },
-    /// P2: an epoch of this slot that was heard of elsewhere; attempts use higher ones. Only for a slot it has to do with.
+    /// P2: an epoch of a known slot that was heard of elsewhere; attempts use higher ones.
     Seen {
         /// This slot.
         slot: Slot,
@@ -251,12 +251,10 @@ impl<R: Rules> Holder<R> {
         self.handle_all(now, jitter, [event], actions);
     }
 
-    /// One step for events that came together: what they make it say goes out in one message per voter, not in one per event.
+    /// One step for events that came together: they go out in one message per voter.
     pub fn handle_all(&mut self, now: Time, jitter: Span, events: impl IntoIterator<Item = Event>, actions: &mut Vec<Action>) {
         self.sends.prune(now);
-        for event in events {
-            self.take(now, jitter, event, actions);
-        }
+        events.into_iter().for_each(|event| self.take(now, jitter, event, actions));
         self.flush(now, actions);
     }
 

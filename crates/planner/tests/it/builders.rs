@@ -97,7 +97,8 @@ pub(crate) fn difference(a: &BTreeMap<String, Assignment>, b: &BTreeMap<String, 
             let show = |e: Option<&cluster_schemas::AppAssignment>| {
                 e.map(|e| {
                     let (role, epoch, releasing, vip, ring, reason) = (e.role, e.epoch, e.releasing, &e.vip, &e.ring, &e.reason.message);
-                    format!("{role:?} {epoch} releasing {releasing:?} {vip:?} {ring:?} peers {:?} {reason}", e.peers)
+                    let (peers, candidates, successor) = (&e.peers, &e.candidates, &e.successor);
+                    format!("{role:?} {epoch} releasing {releasing:?} to {successor:?} of {candidates:?} {vip:?} {ring:?} peers {peers:?} {reason}")
                 })
             };
             if x.apps.get(app) != y.apps.get(app) {

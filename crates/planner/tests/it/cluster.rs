@@ -228,11 +228,12 @@ pub(crate) fn obeyed(entry: &AppAssignment, before: Option<&AppObserved>) -> App
             present: v.hold,
             epoch: if v.hold { v.epoch } else { 0 },
             gave_up: before.and_then(|b| b.vip.as_ref()).map_or(0, |b| b.gave_up),
+            ..VipObserved::default()
         }),
         ring: (entry.mode == Mode::Ring).then(|| {
             let held = entry.ring.as_ref().map(|r| r.owned()).unwrap_or_default();
             let gave_up = before.and_then(|b| b.ring.as_ref()).map_or(0, |b| b.gave_up);
-            RingObserved { confirmed: held.clone(), held, gave_up }
+            RingObserved { confirmed: held.clone(), held, gave_up, ..RingObserved::default() }
         }),
         ..AppObserved::default()
     }

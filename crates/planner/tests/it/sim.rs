@@ -427,11 +427,13 @@ impl Worker {
                 present: self.vip.is_some(),
                 epoch: self.vip.as_ref().map_or(0, |v| v.1),
                 gave_up: self.vip_gave_up,
+                ..VipObserved::default()
             }),
             ring: (self.entry.mode == Mode::Ring || !held.is_empty()).then(|| RingObserved {
                 confirmed: held.clone(),
                 held,
                 gave_up: self.ring_gave_up,
+                ..RingObserved::default()
             }),
             ..AppObserved::default()
         }
