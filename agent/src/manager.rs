@@ -211,7 +211,12 @@ impl<U: Units, V: Vips> Manager<U, V> {
                 self.problem("assignment", Some(format!("the newest assignment cannot be read: {why}")));
             }
             Input::Heartbeat(heartbeat) => self.heard(&heartbeat),
-            Input::Beat(beat) => return self.beat(&beat),
+            Input::Beat(beat) => {
+                if !beat.voters.is_empty() && beat.term >= self.highest_term {
+                    self.leases.ask(Command::WantVoters(beat.voters.clone())).await;
+                }
+                return self.beat(&beat);
+            }
         }
         false
     }
@@ -510,6 +515,8 @@ impl<U: Units, V: Vips> Manager<U, V> {
             quorum: !self.removed && self.view.trouble.is_empty(),
             apps: self.workers.iter().filter_map(observed).collect(),
             problems: self.problems.values().cloned().collect(),
+            voter_id: self.view.voter.clone(),
+            voters: self.view.voters.clone(),
         };
         let actives: BTreeMap<String, ActiveRecord> = status
             .apps

@@ -30,6 +30,13 @@ pub struct Config {
     /// File with the bearer token that every request must carry; a relative path is beside this file.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// How many nodes vote on leases where there are enough: 3 or 5 (rule B5.6).
+    #[serde(default = "default_voters")]
+    pub voters: usize,
+}
+
+const fn default_voters() -> usize {
+    3
 }
 
 fn default_listen() -> SocketAddr {
@@ -54,6 +61,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Place and reason.
         message: String,
+    },
+    /// There cannot be so many voters.
+    #[error("{path}: voters: {voters} nodes cannot vote: 3 or 5 (an even number is no safer than one less)")]
+    Voters {
+        /// The file.
+        path: PathBuf,
+        /// What stands there.
+        voters: usize,
     },
     /// A name is no DNS label.
     #[error("{path}: {field}: {name:?} cannot be a name")]
@@ -103,6 +118,9 @@ pub fn load(path: &Path) -> Result<Checked, ConfigError> {
         serde_saphyr::from_str(&text).map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string() })?;
     for (field, name) in [("cluster", &config.cluster), ("name", &config.name)] {
         check_name(name).map_err(|source| ConfigError::Name { path: path.to_owned(), field, name: name.clone(), source })?;
+    }
+    if !matches!(config.voters, 3 | 5) {
+        return Err(ConfigError::Voters { path: path.to_owned(), voters: config.voters });
     }
     let token = match &config.token_file {
         Some(file) => {
@@ -161,6 +179,14 @@ mod tests {
         assert!(matches!(load(&path), Err(ConfigError::Parse { .. })));
         let (_dir, path) = written(&NATS.replace("n1", "N_1"));
         assert!(matches!(load(&path), Err(ConfigError::Name { field: "name", .. })));
+    }
+
+    #[test]
+    fn b5_three_or_five_nodes_vote() {
+        let (_dir, path) = written(&format!("{NATS}voters: 4\n"));
+        assert!(matches!(load(&path), Err(ConfigError::Voters { voters: 4, .. })));
+        let (_dir, path) = written(&format!("{NATS}voters: 5\n"));
+        assert_eq!(load(&path).expect("a good file").config.voters, 5);
     }
 
     /// The example with the settings that it only mentions.

@@ -77,20 +77,22 @@ struct Owner {
     world: SharedWorld,
     name: String,
     instance: String,
+    /// How many voters there should be.
+    voters: usize,
     state: watch::Sender<Leadership>,
     deposed: mpsc::Receiver<u64>,
     /// A record whose leader was not heard yet, and since when it is known.
     unheard: Option<(u64, Instant)>,
 }
 
-/// Starts to contend for leadership in a task of its own.
+/// Starts to contend for leadership in a task of its own. `voters`: how many nodes should vote on leases, for the leader's beat.
 #[must_use]
-pub fn start(bus: Bus, world: SharedWorld, name: String, instance: String) -> LeadershipHandle {
+pub fn start(bus: Bus, world: SharedWorld, name: String, instance: String, voters: usize) -> LeadershipHandle {
     let (state, receiver) = watch::channel(Leadership::Following);
     let (deposed_tx, deposed) = mpsc::channel(4);
     tokio::spawn(async move {
         let kv = bus.open(Bucket::Assignments).await;
-        Owner { bus, kv, world, name, instance, state, deposed, unheard: None }.run().await;
+        Owner { bus, kv, world, name, instance, voters, state, deposed, unheard: None }.run().await;
     });
     LeadershipHandle { state: receiver, deposed: deposed_tx }
 }
@@ -246,6 +248,7 @@ impl Owner {
             leader: self.name.clone(),
             instance: self.instance.clone(),
             assignments,
+            voters: world.wanted_voters(Instant::now(), self.voters),
         };
         (beat, newer)
     }

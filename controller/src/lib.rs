@@ -23,4 +23,5 @@ pub mod reconcile;
 pub mod recovery;
 pub mod run;
 pub mod status;
+pub mod voters;
 pub mod world;

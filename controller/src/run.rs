@@ -78,7 +78,7 @@ pub async fn run(config: &Path) -> Result<(), RunError> {
             tokio::spawn(feed::guard_listening(bus.clone(), world.clone()));
             bus.create_buckets().await;
             let feeds = feed::start(&bus, &world);
-            let leadership = leadership::start(bus.clone(), world.clone(), name, instance);
+            let leadership = leadership::start(bus.clone(), world.clone(), name, instance, config.voters);
             shared.stores.get_or_init(|| Stores::open(&bus)).await;
             tokio::spawn(feed::keep_buckets(bus.clone()));
             Box::pin(reconcile::run(bus, world, leadership)).await;

@@ -66,7 +66,7 @@ pub struct NodeStatus {
     pub instance: String,
     /// The newest assignment the agent took. Workers of single Apps may still be behind: see [`AppObserved::seen`].
     pub assignment: Option<Order>,
-    /// Whether the agent hears a majority of the nodes; without it nothing exclusive is held.
+    /// Whether the node can hold exclusive things: it was not removed, and its guard runs.
     pub quorum: bool,
     /// What is seen of each App that has anything here, by name.
     #[serde(default)]
@@ -74,6 +74,12 @@ pub struct NodeStatus {
     /// Trouble of the agent itself, such as a refused assignment; empty when all is well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// Identity of this node's memory as a voter, 32 hex digits. Another one than in `voters`: it lost what it voted for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub voter_id: String,
+    /// The voters as this node knows them; none before it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voters: Option<VoterList>,
 }
 
 /// What an agent sees of one App on its node.

@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::DEFAULT_T;
 use super::host::Host;
-use super::view::{Command, LeaseView, TenureState, TenureView, Wanted, list_of};
+use super::view::{Command, LeaseView, TenureState, TenureView, Wanted, list_of, members_of};
 
 /// Largest jitter of an attempt (rule P7).
 const JITTER_MAX: Span = Span::from_millis(5);
@@ -159,7 +159,7 @@ impl Host {
                 }
                 self.holder_events(events);
             }
-            Command::Voters(set) => self.learn(set),
+            Command::WantVoters(list) => self.state.voting.want(members_of(&list)),
             Command::Restarting(done) => {
                 self.holder_events(vec![Event::RenewLong]);
                 self.state.restarting = Some((clock::now() + RESTART_WAIT, done));
@@ -205,11 +205,19 @@ impl Host {
     }
 
     pub(super) fn publish(&mut self) {
-        if !std::mem::take(&mut self.state.dirty) {
+        let current = self.holder.as_ref().map(|h| h.sets().current());
+        let number = current.map_or(0, |set| set.number().0);
+        let other_set = number != self.state.published_set;
+        if let Some(set) = current.filter(|_| other_set) {
+            (self.remember_voters)(set);
+            self.state.published_set = number;
+        }
+        if !std::mem::take(&mut self.state.dirty) && !other_set {
             return;
         }
-        let voters = self.holder.as_ref().map(|h| list_of(h.sets().current()));
-        let view = LeaseView { tenures: self.state.tenures.clone(), voters, trouble: self.state.trouble.clone() };
+        let voters = current.map(list_of);
+        let voter = format!("{:032x}", self.voter.journal().voter.0);
+        let view = LeaseView { tenures: self.state.tenures.clone(), voter, voters, trouble: self.state.trouble.clone() };
         self.view.send_replace(Arc::new(view));
     }
 }

@@ -16,19 +16,21 @@ use cluster_lease::holder::{Event, Holder};
 use cluster_lease::message::Message;
 use cluster_lease::set::VoterSet;
 use cluster_lease::time::{Span, Time};
-use cluster_lease::types::{Node, NodeName, Slot};
+use cluster_lease::types::{ClusterId, Node, NodeName, Slot};
 use cluster_lease::voter::{Voter, VoterAction};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use super::store::{StoreError, VoterStore};
 use super::view::{Command, LeaseView, TenureView, Wanted};
+use super::voting::Voting;
 
 /// Messages handled in a row before the answers go out and time is looked at again.
 const IN_A_ROW: usize = 64;
 
 /// The parts of a host.
 pub struct Host {
+    pub(super) cluster: ClusterId,
     pub(super) node: Node,
     pub(super) link: LeaseLink,
     pub(super) table: Arc<Table>,
@@ -61,13 +63,16 @@ pub(super) struct State {
     known_set: u64,
     /// Xorshift state for jitter; any non-zero number.
     pub(super) random: u64,
+    /// Number of the voter set that was published last.
+    pub(super) published_set: u64,
     pub(super) restarting: Option<(Time, oneshot::Sender<()>)>,
+    pub(super) voting: Voting,
 }
 
 impl State {
     /// `tenures`: what an earlier agent of this boot may hold.
     pub(super) fn new(seed: u64, tenures: BTreeMap<Slot, TenureView>) -> Self {
-        Self { random: seed | 1, tenures, ..Self::default() }
+        Self { random: seed | 1, tenures, dirty: true, ..Self::default() }
     }
 }
 
@@ -109,7 +114,13 @@ impl Host {
         let now = clock::now();
         let holder = self.holder.as_ref().and_then(Holder::next_wake);
         let restarting = self.state.restarting.as_ref().map(|(at, _)| *at);
-        let next = holder.into_iter().chain(self.voter.next_wake()).chain(restarting).chain([self.state.next_beat]).min();
+        let next = holder
+            .into_iter()
+            .chain(self.voter.next_wake())
+            .chain(restarting)
+            .chain(self.state.voting.next_wake())
+            .chain([self.state.next_beat])
+            .min();
         Duration::from_nanos(next.map_or(BEAT, |at| at - now).0)
     }
 
@@ -123,6 +134,7 @@ impl Host {
         if self.holder.as_ref().and_then(Holder::next_wake).is_some_and(|at| at <= now) {
             self.holder_events(vec![Event::Tick]);
         }
+        self.drive_voters();
         if self.state.restarting.as_ref().is_some_and(|(at, _)| *at <= now)
             && let Some((_, done)) = self.state.restarting.take()
         {
@@ -173,6 +185,8 @@ impl Host {
                 let mut actions = Vec::new();
                 self.voter.handle(clock::now(), &message, &mut actions);
                 self.voter_actions(actions)?;
+            } else if let Message::SetAnswer(answer) = &message {
+                self.voter_answered(answer);
             } else {
                 self.holder_events(vec![Event::Message(message)]);
             }
@@ -223,7 +237,6 @@ impl Host {
         self.state.known_set = set.number().0;
         self.state.dirty = true;
         info!(number = set.number().0, voters = set.members().len(), "voter set learned");
-        (self.remember_voters)(&set);
         if self.holder.is_some() {
             self.holder_events(vec![Event::Set(set)]);
         } else {

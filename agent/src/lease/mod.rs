@@ -4,6 +4,7 @@ mod holding;
 mod host;
 pub mod store;
 pub mod view;
+pub mod voting;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -223,6 +224,7 @@ async fn host_leases(
     let voters_file = options.state_dir.join(VOTERS);
     let remembered = read_voters(&voters_file).or_else(|| first_set(options.cluster, &options.first_voters));
     let host = Host {
+        cluster: options.cluster,
         node: options.node.clone(),
         link,
         table,

@@ -50,6 +50,8 @@ pub struct TenureView {
 pub struct LeaseView {
     /// By slot. What is not here is not held.
     pub tenures: BTreeMap<Slot, TenureView>,
+    /// Identity of this node's own memory as a voter, 32 hex digits; empty before it is known.
+    pub voter: String,
     /// The voter set that is counted in; none before it is known.
     pub voters: Option<VoterList>,
     /// What keeps this node from holding anything, in a sentence; empty when nothing does.
@@ -65,8 +67,8 @@ pub enum Command {
     GiveUp(BTreeMap<Slot, Option<NodeName>>),
     /// Nothing of these tenures is left on this node.
     Stopped(Vec<(Slot, u64)>),
-    /// A voter set read from elsewhere; older ones are ignored.
-    Voters(VoterSet),
+    /// Who should vote, as the leading controller sees it.
+    WantVoters(Vec<VoterMember>),
     /// The agent is about to be restarted: renew with the longest T (rule P6), then answer.
     Restarting(tokio::sync::oneshot::Sender<()>),
 }
@@ -83,10 +85,16 @@ pub fn list_of(set: &VoterSet) -> VoterList {
 /// The set of a list; none where the list is not one.
 #[must_use]
 pub fn set_of(list: &VoterList) -> Option<VoterSet> {
+    let members = members_of(&list.voters);
+    VoterSet::new(SetNo(list.number), members).ok().filter(|set| set.members().len() == list.voters.len())
+}
+
+/// The members of a list; those that cannot be read are left out.
+#[must_use]
+pub fn members_of(list: &[VoterMember]) -> Vec<Member> {
     let member = |m: &VoterMember| {
         let id = VoterId(u128::from_str_radix(&m.id, 16).ok()?);
         Some(Member { id, node: NodeName::new(&m.node).ok()? })
     };
-    let members = list.voters.iter().map(member).collect::<Option<Vec<Member>>>()?;
-    VoterSet::new(SetNo(list.number), members).ok()
+    list.iter().filter_map(member).collect()
 }

@@ -1,6 +1,7 @@
 //! From what should be and what is to the next step: pure, one step at a time, so that an agent killed between any two steps goes on.
 
 use cluster_schemas::app::VipSpec;
+use cluster_schemas::assignment::Role;
 use serde::{Deserialize, Serialize};
 
 use super::target::{PartitionsFile, RoleFile, Target, Wish};
@@ -22,6 +23,8 @@ pub struct Memory {
     pub vip: Option<VipSpec>,
     /// The role file as written.
     pub role: Option<RoleFile>,
+    /// The role that the process was last seen to know (started with, or reloaded after).
+    pub told_role: Option<RoleFile>,
     /// The partition file as written.
     pub partitions: Option<PartitionsFile>,
     /// The partition file that the process was last seen to know (started with, or reloaded after).
@@ -137,6 +140,10 @@ fn run(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> 
     if let Some(step) = write_role(target, memory) {
         return step;
     }
+    // A hot process ends its work as the active one before its address goes.
+    if seen.unit.is_running() && loses_role(target, memory) && !seen.young {
+        return if seen.unit.can_reload { Step::Reload } else { Step::Restart };
+    }
     if let Some(step) = release_vip(target, seen) {
         return step;
     }
@@ -159,6 +166,10 @@ fn run(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> 
             if content.is_some_and(|text| memory.started_with != text) {
                 return Step::Restart;
             }
+            let other_role = target.hot && role_of(&memory.told_role) != role_of(&target.role);
+            if other_role && seen.unit.can_reload && !seen.young {
+                return Step::Reload;
+            }
             // What a young process was told goes on to count as held, so waiting is safe.
             if target.partitions.is_some() && memory.confirmed != target.partitions && !(seen.young && seen.unit.can_reload) {
                 return if seen.unit.can_reload { Step::Reload } else { Step::Restart };
@@ -179,6 +190,17 @@ fn run(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> 
 fn lets_go(target: &Target, memory: &Memory) -> bool {
     let owned = |file: &Option<PartitionsFile>| file.as_ref().map(PartitionsFile::owned).unwrap_or_default();
     target.partitions.is_some() && !owned(&memory.confirmed).is_subset(&owned(&target.partitions))
+}
+
+/// What of a role a process acts on.
+fn role_of(file: &Option<RoleFile>) -> Option<(Role, u64)> {
+    file.as_ref().map(|f| (f.role, f.epoch))
+}
+
+/// Whether the process was told that it is the active one, and is not any more, or in a later tenure.
+fn loses_role(target: &Target, memory: &Memory) -> bool {
+    let told = role_of(&memory.told_role).filter(|(role, _)| *role == Role::Active);
+    target.hot && told.is_some() && told != role_of(&target.role)
 }
 
 fn write_role(target: &Target, memory: &Memory) -> Option<Step> {

@@ -51,7 +51,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         self.memory.unit.clone_from(&unit);
         self.save();
         let (units, action) = (Arc::clone(&self.parts.units), step.clone());
-        let (named, told) = (unit.clone(), self.memory.partitions.clone());
+        let (named, told, told_role) = (unit.clone(), self.memory.partitions.clone(), self.memory.role.clone());
         let mut under_way = Box::pin(async move {
             match action {
                 Step::Reload => units.reload(&named, START_TIMEOUT).await,
@@ -71,7 +71,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     let newest = self.desired.borrow().clone();
                     let wanted = self.wanted(&newest);
                     let vip_goes = |t: &Target| t.vip.as_ref().is_some_and(|(_, wish, _)| !wish.may_stay());
-                    let less = wanted.partitions != target.partitions || vip_goes(&wanted) && !vip_goes(target);
+                    let less = wanted.partitions != target.partitions || vip_goes(&wanted) && !vip_goes(target) || target.hot && wanted.role != target.role;
                     if wanted.run != Wish::Yes || wanted.unit != unit || less {
                         // A stop that follows takes the place of the job under way; anything else looks at the job again.
                         self.desired.mark_changed();
@@ -86,6 +86,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     self.memory.started_with.clone_from(&self.memory.content);
                 }
                 self.memory.confirmed = told;
+                self.memory.told_role = told_role;
                 self.save();
             }
             Err(UnitError::NotFound { .. }) if !self.memory.content.is_empty() => {
@@ -99,6 +100,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                 let stopped = self.parts.units.stop(&unit, STOP_TIMEOUT).await;
                 if stopped.is_ok() {
                     self.memory.confirmed = None;
+                    self.memory.told_role = None;
                     self.memory.started_with.clear();
                     self.save();
                     return true;

@@ -347,6 +347,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                 if stopped.is_ok() {
                     self.memory.started_with.clear();
                     self.memory.confirmed = None;
+                    self.memory.told_role = None;
                     self.save();
                 }
                 self.outcome(&format!("stop unit {unit}"), stopped, target).await;

@@ -31,7 +31,7 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
         role: target.role.as_ref().map_or(Role::Absent, |r| r.role),
         state,
         healthy,
-        holds: singleton && (!gone || vip_here),
+        holds: singleton && (vip_here || !gone && (!target.hot || knows_active(memory))),
         epoch: desired.tenures.app.map_or(0, |t| t.epoch),
         leased: held(desired.tenures.app),
         gave_up: 0,
@@ -53,6 +53,11 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
         }),
         message: trouble.to_owned(),
     }
+}
+
+/// Whether the process may take itself for the active one: it was told so, or would read it now.
+fn knows_active(memory: &Memory) -> bool {
+    [&memory.told_role, &memory.role].into_iter().flatten().any(|r| r.role == Role::Active)
 }
 
 fn held(tenure: Option<TenureView>) -> u64 {

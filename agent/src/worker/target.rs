@@ -1,6 +1,6 @@
 //! From an assignment's entry to what should be here: pure.
 
-use cluster_schemas::app::{Mode, VipSpec, unit_name};
+use cluster_schemas::app::{Mode, Standby, VipSpec, unit_name};
 use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, Role};
 use cluster_schemas::partition::PartitionSet;
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,8 @@ impl PartitionsFile {
 /// What should be here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
+    /// The unit runs on standbys too: role, VIP and database are what is exclusive.
+    pub hot: bool,
     /// Nothing of the App may be left.
     pub absent: bool,
     /// The unit's full name.
@@ -120,20 +122,24 @@ pub fn target(app: &str, node: &str, desired: &Desired) -> Target {
         Some(TenureState::Lost) => Wish::Fence,
         Some(TenureState::Releasing) | None => Wish::No,
     };
+    let hot = entry.mode == Mode::Singleton && entry.run.standby == Standby::Hot;
+    let slot = tenure(desired.tenures.app);
     let run = match (entry.mode, entry.role) {
         (_, Role::Absent) => Wish::No,
-        (Mode::Singleton, _) => tenure(desired.tenures.app),
+        // It runs on standbys too; a lost tenure ends it all the same, and it comes back as a standby (rule F5).
+        (Mode::Singleton, _) if hot && slot != Wish::Fence => Wish::Yes,
+        (Mode::Singleton, _) => slot,
         (_, Role::Member) => Wish::Yes,
         _ => Wish::No,
     };
     let vip = entry.vip.as_ref().map(|vip| {
         let (wish, of) = match entry.mode {
-            Mode::Singleton => (run, desired.tenures.app),
+            Mode::Singleton => (slot, desired.tenures.app),
             _ => (tenure(desired.tenures.vip), desired.tenures.vip),
         };
         (vip.spec(), wish, of.map_or(0, |t| t.epoch))
     });
-    let active = entry.mode == Mode::Singleton && run == Wish::Yes;
+    let active = entry.mode == Mode::Singleton && slot == Wish::Yes && entry.role != Role::Absent;
     let shown = match entry.mode {
         Mode::Singleton if active => Role::Active,
         Mode::Singleton => Role::Standby,
@@ -154,6 +160,7 @@ pub fn target(app: &str, node: &str, desired: &Desired) -> Target {
         own: desired.tenures.ring.clone(),
     });
     Target {
+        hot,
         absent: entry.role == Role::Absent,
         unit: unit_name(app, entry.run.unit.as_ref()),
         run,

@@ -1,6 +1,6 @@
 //! The worker's decisions, driven without any driver: a small world obeys each step, and the decision is asked again until it settles.
 
-use cluster_schemas::app::{ExecSpec, Mode, VipSpec};
+use cluster_schemas::app::{ExecSpec, Mode, Standby, VipSpec};
 use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, RingAssignment, Role, RunSpec, VipAssignment};
 use cluster_schemas::node::InstanceState;
 use proptest::prelude::*;
@@ -121,6 +121,7 @@ impl World {
                 self.running = None;
                 self.memory.started_with.clear();
                 self.memory.confirmed = None;
+                self.memory.told_role = None;
             }
             Step::Uninstall(_) => {
                 self.memory.unit.clear();
@@ -146,8 +147,12 @@ impl World {
                 self.memory.unit = target.unit;
                 self.memory.started_with.clone_from(&self.memory.content);
                 self.memory.confirmed.clone_from(&self.memory.partitions);
+                self.memory.told_role.clone_from(&self.memory.role);
             }
-            Step::Reload => self.memory.confirmed.clone_from(&self.memory.partitions),
+            Step::Reload => {
+                self.memory.confirmed.clone_from(&self.memory.partitions);
+                self.memory.told_role.clone_from(&self.memory.role);
+            }
         }
         true
     }
@@ -239,6 +244,55 @@ fn the_lease_decides_not_the_rank() {
     world.settle(&ranked_lower);
     assert!(world.running.is_some() && world.address.is_some());
     assert_eq!(world.report(&ranked_lower).role, Role::Active);
+}
+
+fn hot(role: Role, epoch: u64) -> Desired {
+    let mut desired = singleton(role, epoch);
+    desired.entry.run.standby = Standby::Hot;
+    desired
+}
+
+/// The process stays: only role and address move. It is told that it is the active one, and that it is not any more, before the address goes.
+#[test]
+fn a_hot_standby_runs_and_only_role_and_address_move() {
+    let mut world = World::default();
+    let standby = hot(Role::Standby, 0);
+    world.settle(&standby);
+    let report = world.report(&standby);
+    assert!(world.running.is_some() && world.address.is_none() && !report.holds && report.healthy, "{report:?}");
+    assert_eq!((report.role, report.state), (Role::Standby, InstanceState::Running));
+    world.steps.clear();
+
+    let active = hot(Role::Active, 3);
+    world.settle(&active);
+    assert!(world.address.is_some() && world.report(&active).holds);
+    let told = |world: &World| world.memory.told_role.as_ref().map(|r| (r.role, r.epoch));
+    assert_eq!(told(&world), Some((Role::Active, 3)));
+    assert!(!world.steps.iter().any(|s| matches!(s, Step::Start | Step::Restart | Step::Stop(_))), "{:?}", world.steps);
+    world.steps.clear();
+
+    let giving_up = in_state(&active, TenureState::Releasing);
+    assert!(world.step(&giving_up), "the file is written");
+    assert!(world.report(&giving_up).holds, "until the process was told");
+    world.settle(&giving_up);
+    assert!(world.order(|s| *s == Step::Reload) < world.order(|s| matches!(s, Step::ReleaseVip(_))));
+    assert!(!world.report(&giving_up).holds && world.running.is_some());
+    assert_eq!(told(&world), Some((Role::Standby, 0)));
+}
+
+/// Rule F5: a fence ends it once, and it comes back as a standby.
+#[test]
+fn a_hot_process_whose_tenure_is_lost_is_stopped_and_comes_back_as_a_standby() {
+    let mut world = World::default();
+    let active = hot(Role::Active, 3);
+    world.settle(&active);
+    let lost = in_state(&active, TenureState::Lost);
+    world.settle(&lost);
+    assert_eq!((world.running.clone(), world.address.clone(), world.report(&lost).holds), (None, None, false));
+    let standby = hot(Role::Standby, 3);
+    world.settle(&standby);
+    assert!(world.running.is_some() && world.address.is_none());
+    assert_eq!(world.memory.told_role.as_ref().map(|r| r.role), Some(Role::Standby));
 }
 
 #[test]

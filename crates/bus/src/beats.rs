@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cluster_schemas::Heartbeat;
+use cluster_schemas::node::VoterMember;
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ pub struct Beat {
     /// (term, generation) of the newest assignment of each node: an agent that holds an older one lists anew (rule C4).
     #[serde(default)]
     pub assignments: BTreeMap<String, (u64, u64)>,
+    /// Who should vote (rule B5.5); empty while the leader cannot say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voters: Vec<VoterMember>,
 }
 
 /// A stream of messages of one type; what cannot be read is logged and left out.

@@ -127,10 +127,13 @@ fn walk(lab: &Lab, reader: &mut Reader<'_>, blocks: &[Block]) -> Result<()> {
         if block.script.contains("describe app web") {
             wait_nodes(lab, &["m1", "m2", "m3"])?;
             wait_ready(lab, "web", "3/3")?;
+            wait_voters(lab, &["m1", "m2", "m3"])?;
         }
         if block.script.contains("node remove m3") {
             wait_nodes(lab, &["m1", "m2"])?;
             wait_ready(lab, "web", "2/2")?;
+            // Two nodes without a witness have one voter (rule B5.6).
+            wait_voters(lab, &["m1"])?;
             assert_eq!(sh(lab, 3, "pgrep -x demo")?.stdout, "", "nothing is left on m3");
         }
     }
@@ -145,10 +148,27 @@ fn join_again(lab: &Lab, reader: &mut Reader<'_>, blocks: &[Block]) -> Result<()
     sh(lab, 3, "systemctl enable --now cluster-guard cluster-agent cluster-controller")?.ok()?;
     wait_nodes(lab, &["m1", "m2", "m3"])?;
     wait_ready(lab, "web", "3/3")?;
+    wait_voters(lab, &["m1", "m2", "m3"])?;
     // A machine that is configured is not configured again.
     let again = sh(lab, 3, "clusterctl join-file | clusterctl join --from - --node m4")?;
     says(&again, 2, "this machine is configured already");
     Ok(())
+}
+
+/// All nodes count in a set of just these voters (rule B5).
+fn wait_voters(lab: &Lab, expected: &[&str]) -> Result<()> {
+    wait_until(&format!("the voters to be {expected:?}"), Duration::from_secs(60), || {
+        let shown = sh(lab, 1, "clusterctl get nodes -o json").and_then(Ran::ok).map_err(|error| error.chain())?;
+        let list: serde_json::Value = serde_json::from_str(&shown).unwrap_or_default();
+        let known: Vec<Vec<&str>> = list["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|node| node["status"]["voters"]["voters"].as_array().into_iter().flatten().filter_map(|v| v["node"].as_str()).collect())
+            .collect();
+        let agreed = !known.is_empty() && known.iter().all(|voters| voters == expected);
+        if agreed { Ok(()) } else { Err(format!("the nodes know {known:?}")) }
+    })
 }
 
 fn second_agent(lab: &Lab) -> Result<()> {
