@@ -192,7 +192,7 @@ impl SlotHolder {
             Phase::Holding(holding) if env.now >= holding.deadline && !revives => self.end(env, slot),
             Phase::Attempt(attempt) if env.now >= attempt.ends => self.fail(env, slot),
             Phase::Attempt(attempt) if env.now >= attempt.again => {
-                attempt.again = env.now + self.t.part(env.config.renewals_per_t);
+                attempt.again = env.config.grid(env.now + self.t.part(env.config.renewals_per_t), true);
                 self.ask_silent(env, slot);
             }
             Phase::Idle if self.start.is_some_and(|start| start <= env.now) => {
@@ -231,8 +231,8 @@ impl SlotHolder {
             slow: false,
             held: false,
             why: None,
-            ends: env.now + env.config.timing.hold(self.t),
-            again: env.now + self.t.part(env.config.renewals_per_t),
+            ends: env.config.grid(env.now + env.config.timing.hold(self.t), false),
+            again: env.config.grid(env.now + self.t.part(env.config.renewals_per_t), true),
         });
         self.ask_silent(env, slot);
     }
@@ -355,12 +355,25 @@ impl SlotHolder {
         self.begin_release(env, slot, attempt.epoch, None, self.t);
         let Some(candidacy) = &self.candidacy else { return };
         // A slot that is held needs no retry: its voters say when it is free.
-        if attempt.held {
+        if attempt.held || !candidacy.may_go() {
             return;
         }
         let rank = candidacy.rank(&env.config.node.name);
         let pause = if attempt.slow { self.t.part(2) } else { Span::ZERO };
-        self.start = Some(env.now + env.config.stagger.times(rank) + env.jitter + pause);
+        self.start = Some(env.config.grid(env.now + env.config.stagger.times(rank) + env.jitter + pause, true));
+    }
+
+    /// The assignment says something new. Who may not go any more (not ready, and its policy forbids) gives up what it was about to do.
+    pub(super) fn assigned<R: Rules>(&mut self, env: &mut Env<'_, R>, slot: &Slot, t: Span, candidacy: Candidacy) {
+        self.next_t = t;
+        let may_go = candidacy.may_go();
+        self.candidacy = Some(candidacy);
+        if may_go {
+            self.plan_start(env);
+        } else {
+            self.fail(env, slot);
+            self.start = None;
+        }
     }
 
     /// No candidate any more: an attempt under way is given up, so that no late ack starts what nobody wants.
@@ -416,7 +429,7 @@ impl SlotHolder {
 
     fn begin_release<R>(&mut self, env: &mut Env<'_, R>, slot: &Slot, epoch: Epoch, successor: Option<NodeName>, longest: Span) {
         let until = env.now + longest;
-        let again = env.now + self.t.part(env.config.renewals_per_t);
+        let again = env.config.grid(env.now + self.t.part(env.config.renewals_per_t), true);
         self.releasing = Some(Releasing { epoch, successor, acked: BTreeSet::new(), until, again });
         self.ask_release(env, slot);
     }
@@ -453,7 +466,7 @@ impl SlotHolder {
             self.releasing = None;
             env.actions.push(Action::Released { slot: slot.clone(), epoch });
         } else if env.now >= releasing.again {
-            releasing.again = env.now + self.t.part(env.config.renewals_per_t);
+            releasing.again = env.config.grid(env.now + self.t.part(env.config.renewals_per_t), true);
             self.ask_release(env, slot);
         }
     }
@@ -488,6 +501,8 @@ impl SlotHolder {
             clashes => env.jitter.times(1 << clashes.min(CLASHES_MAX)),
         };
         let start = env.now + delay + patience + apart;
+        // At once stays at once.
+        let start = if start > env.now { env.config.grid(start, true) } else { start };
         self.start = Some(self.start.map_or(start, |planned| planned.min(start)));
     }
 

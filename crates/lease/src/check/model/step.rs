@@ -359,6 +359,7 @@ impl State {
             let (epoch, deadline) = (node.armed, Time(node.word));
             let t = self.config.span(self.config.t);
             self.node_event(index, Event::Adopt { slot: slot(), t, epoch, deadline });
+            self.node_event(index, Event::Tick);
         }
     }
 
