@@ -9,8 +9,12 @@ use std::sync::Arc;
 impl World {
     /// Starts an agent: adopts what is armed (P6), then becomes candidate for everything.
     pub(super) fn start(&mut self, node: usize) {
-        let (now, rules, set) = (self.now, self.rules, self.set.clone());
+        let (now, rules, mut set) = (self.now, self.rules, self.set.clone());
         let machine = &mut self.machines[node];
+        // What an agent starts with may come from a voter that is ahead of the others.
+        if let Some(ahead) = machine.journal.set.as_ref().filter(|ahead| ahead.number() > set.number()) {
+            set = ahead.clone();
+        }
         machine.start(now, rules, set);
         let clock = machine.clock(now);
         let mut former = Vec::new();
