@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "names and sets written down here are good")]
 
 use cluster_lease::holder::{Action, Candidacy, Event, Holder, HolderConfig, Phase};
-use cluster_lease::message::Message;
+use cluster_lease::message::{Answer, Message, Verdict, Why};
 use cluster_lease::set::{Member, VoterSet};
+use cluster_lease::slots::SlotSet;
 use cluster_lease::time::{Span, Time};
 use cluster_lease::types::{BootId, ClusterId, Epoch, Instance, Node, NodeName, SetNo, Slot, SlotName, VoterId};
 use cluster_lease::voter::{Journal, Voter, VoterAction, VoterConfig};
@@ -173,6 +174,39 @@ fn p7_who_may_not_go_gives_its_attempt_up() {
         let actions = step(&mut a, ms(later), Event::Tick);
         assert!(!actions.iter().any(|action| matches!(action, Action::Send(_, Message::Acquire(_)))), "{actions:?}");
     }
+}
+
+/// Found by the simulation: one voter is dead, another refuses the epoch. Those that acked must not be blocked for all of T_hold.
+#[test]
+fn p2_an_attempt_with_an_outdated_epoch_is_soon_a_new_one() {
+    let members = ["u", "v", "w"].iter().zip(1..).map(|(name, id)| Member { id: VoterId(id), node: node(name).name });
+    let set = VoterSet::new(SetNo(1), members.collect()).unwrap();
+    let mut a = Holder::new(HolderConfig::new(CLUSTER, node("a"), Instance(1)), set);
+    let candidacy = Candidacy { order: Arc::from([node("a").name]), ready: true, unready_may_go: false };
+    step(&mut a, ms(0), Event::Candidate { slot: slot(), t: T, candidacy });
+    let asks = step(&mut a, ms(1), Event::Acquire { slot: slot(), t: T });
+    let accepted = SlotSet { named: [SlotName::new("app/database").unwrap()].into(), ..SlotSet::default() };
+    for action in asks {
+        let Action::Send(_, Message::Acquire(ask)) = action else { continue };
+        let verdict = match ask.voter {
+            VoterId(1) => Verdict::Slots { accepted: accepted.clone(), refused: vec![] },
+            VoterId(2) => Verdict::Slots { accepted: SlotSet::default(), refused: vec![(Why::Epoch(Epoch(9)), accepted.clone())] },
+            _ => continue,
+        };
+        let (cluster, from, voter) = (CLUSTER, node("u").name, ask.voter);
+        let answer = Answer { cluster, from, voter, set: SetNo(1), send_no: ask.send_no, verdict };
+        step(&mut a, ms(2), Event::Message(Message::Answer(answer)));
+    }
+    let mut again = None;
+    while let Some(now) = a.next_wake().filter(|now| again.is_none() && *now < ms(200)) {
+        let actions = step(&mut a, now, Event::Tick);
+        again = actions.iter().find_map(|action| match action {
+            Action::Send(_, Message::Acquire(ask)) => Some((now, ask.claims.iter().next().unwrap().1)),
+            _ => None,
+        });
+    }
+    let (when, epoch) = again.unwrap();
+    assert!(epoch == Epoch(10) && when <= ms(25), "epoch {epoch} after {when:?}");
 }
 
 /// A thousand partitions that met no majority at a thousand different times soon ask together.

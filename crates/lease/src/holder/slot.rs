@@ -62,6 +62,8 @@ pub struct Attempt {
     pub slow: bool,
     /// Was it refused because another holds?
     pub held: bool,
+    /// Was it refused for its epoch? That voter will never ack it.
+    pub outdated: bool,
     /// The last reason.
     pub why: Option<Why>,
     /// First send + T_hold.
@@ -230,6 +232,7 @@ impl SlotHolder {
             refused: BTreeSet::new(),
             slow: false,
             held: false,
+            outdated: false,
             why: None,
             ends: env.config.grid(env.now + env.config.timing.hold(self.t), false),
             again: env.config.grid(env.now + self.t.part(env.config.renewals_per_t), true),
@@ -332,6 +335,12 @@ impl SlotHolder {
             attempt.refused.insert(voter);
         }
         attempt.held |= matches!(why, Why::Held { .. });
+        // P2: the epoch is too low for good, so wait for the silent ones for a stagger only; some may be dead, and whoever has acked
+        // keeps everybody else out meanwhile.
+        if matches!(why, Why::Epoch(_)) {
+            attempt.outdated = true;
+            attempt.ends = attempt.ends.min(env.config.grid(env.now + env.config.stagger, true));
+        }
         attempt.slow |= !matches!(why, Why::Held { .. } | Why::Epoch(_) | Why::Set(_) | Why::Released);
         attempt.why = Some(why.clone());
         let possible = env.sets.get(set).is_some_and(|set| set.agreed(|id| !attempt.refused.contains(&id)));
@@ -355,12 +364,13 @@ impl SlotHolder {
         self.begin_release(env, slot, attempt.epoch, None, self.t);
         let Some(candidacy) = &self.candidacy else { return };
         // A slot that is held needs no retry: its voters say when it is free.
-        if attempt.held || !candidacy.may_go() {
+        if attempt.held && !attempt.outdated || !candidacy.may_go() {
             return;
         }
         let rank = candidacy.rank(&env.config.node.name);
         let pause = if attempt.slow { self.t.part(2) } else { Span::ZERO };
-        self.start = Some(env.config.grid(env.now + env.config.stagger.times(rank) + env.jitter + pause, true));
+        let start = env.now + env.config.stagger.times(rank) + env.jitter + pause + self.apart(env.jitter);
+        self.start = Some(env.config.grid(start, true));
     }
 
     /// The assignment says something new. Who may not go any more (not ready, and its policy forbids) gives up what it was about to do.
@@ -488,6 +498,14 @@ impl SlotHolder {
         self.plan_start(env);
     }
 
+    /// Stale assignments may make two nodes believe that they are first. After each clash they draw from a wider range.
+    const fn apart(&self, jitter: Span) -> Span {
+        match self.clashes {
+            0 => Span::ZERO,
+            clashes => jitter.times(1 << if clashes < CLASHES_MAX { clashes } else { CLASHES_MAX }),
+        }
+    }
+
     /// P7: when to ask, after what the voters said so far.
     pub(super) fn plan_start<R>(&mut self, env: &Env<'_, R>) {
         let (Some(candidacy), false) = (&self.candidacy, self.free.is_empty()) else { return };
@@ -495,12 +513,7 @@ impl SlotHolder {
         // A majority should be free, else most would refuse; but a voter may be down, so do not wait for it for long.
         let majority = env.sets.current().agreed(|id| self.free.contains(&id));
         let patience = if majority { Span::ZERO } else { env.config.stagger };
-        // Stale assignments may make two nodes believe that they are first. After each clash they draw from a wider range.
-        let apart = match self.clashes {
-            0 => Span::ZERO,
-            clashes => env.jitter.times(1 << clashes.min(CLASHES_MAX)),
-        };
-        let start = env.now + delay + patience + apart;
+        let start = env.now + delay + patience + self.apart(env.jitter);
         // At once stays at once.
         let start = if start > env.now { env.config.grid(start, true) } else { start };
         self.start = Some(self.start.map_or(start, |planned| planned.min(start)));
