@@ -22,11 +22,13 @@ pub enum Fault {
     HigherEpochOverrides,
     /// V1, P5: once a holder's node released anything of the slot, another node is let in.
     SuccessorSkipsV1,
+    /// V3: an Acquire of another life of the agent replaces its node's live grant.
+    OtherLifeReplaces,
     /// V4: a partition's bit is taken for whatever epoch the voter knows.
     BitWithoutEpoch,
     /// V5: a release clears any grant of its node.
     ReleaseByNodeOnly,
-    /// V5: a release of an equal epoch clears the grant of another instance.
+    /// V5: a release clears the grant of another life of the agent.
     ReleaseIgnoresInstance,
     /// P1, P3: the deadline counts from the answer.
     TimerFromAnswer,

@@ -64,6 +64,7 @@ small_tests! {
     release_and_hand_over: "release and hand-over";
     two_attempts_release: "two attempts, release";
     agent_crash_adopted: "agent crash, adopted";
+    agent_crash_after_two_attempts: "agent crash after two attempts";
     early_fence: "early fence";
     clocks_at_the_bound: "clocks at the bound";
     fence_takes_all_of_f: "fence takes all of F";
@@ -82,6 +83,7 @@ planted_tests! {
     v7_floor_forgotten: "floor forgotten", "V7", 13;
     v1_higher_epoch: "higher epoch overrides", "V1", 10;
     v1_successor: "successor skips V1", "V1", 12;
+    v3_other_life: "another life's grant replaced", "V3", 15;
     v4_bit_without_epoch: "bit without its epoch", "V4", 14;
     v5_node_only: "release matched by node only", "V5", 13;
     v5_instance: "release matched without instance", "V5", 13;
@@ -105,5 +107,5 @@ planted_tests! {
 #[test]
 fn no_fault_is_left_untested() {
     let faults: BTreeSet<Fault> = fault_runs().iter().filter_map(|(_, config)| config.fault).collect();
-    assert_eq!(faults.len(), 22);
+    assert_eq!(faults.len(), 23);
 }

@@ -29,6 +29,12 @@ impl Candidacy {
         self.rank(a) < self.rank(b)
     }
 
+    /// May this node ask at all?
+    #[must_use]
+    pub const fn may_go(&self) -> bool {
+        self.ready || self.unready_may_go
+    }
+
     /// How long this node waits once a slot is free. Rank r waits r staggers. One that is not ready stands back until all ranks had
     /// their turn and five staggers more, and does not go at all unless its policy allows.
     #[must_use]

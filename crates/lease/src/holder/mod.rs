@@ -3,7 +3,7 @@
 //! # Flow, for whoever hosts it
 //! 1. [`Holder::new`] with the voter set this agent knows and a random [`Instance`].
 //! 2. After an agent restart, before anything else, one [`Event::Adopt`] for each slot that is [armed](crate::word::SlotWord::armed) *or
-//!    still runs here*, with the word's deadline, or `Time(0)` if it is fenced. What is too late answers with [`Action::Lost`], and is not asked
+//!    still runs here*, with the word's deadline, or `Time(0)` if it is fenced; then [`Event::Tick`], which renews them all. What is too late answers with [`Action::Lost`], and is not asked
 //!    for again before it has stopped. Everything else is not held, whatever it was.
 //! 3. [`Event::Candidate`] for each slot the assignment makes this node a candidate for; again whenever rank or readiness change.
 //! 4. Each arriving message as [`Event::Message`], after a check that it came from whom it says ([`Message::from`]). [`Event::Tick`] at
@@ -24,24 +24,27 @@
 //! whose deadline passed is never extended. A Release never leaves before `Stopped`, or for an attempt, which never started anything.
 
 mod candidate;
+mod config;
 mod sends;
 mod sets;
 mod slot;
 mod votes;
+mod watch;
 
 pub use candidate::Candidacy;
+pub use config::HolderConfig;
 pub use sends::{Purpose, SENDS_MAX, Sends, Sent};
 pub use sets::KnownSets;
 pub use slot::{Attempt, CLASHES_MAX, Holding, Phase, Releasing, STOOD_BACK, SlotHolder};
 pub use votes::{Vote, Votes};
 
-use crate::message::{Answer, Free, Handover, Message, Verdict, Watch, Why};
+use crate::message::{Answer, Free, Handover, Message, Verdict, Why};
 use crate::rules::{AsWritten, Fault, Rules};
 use crate::set::VoterSet;
 use crate::slots::{Claims, SlotMap, SlotSet};
-use crate::time::{MAX_T, Span, Time, Timing};
-use crate::types::{ClusterId, Epoch, Instance, Node, NodeName, Slot, SlotName, Tenure, VoterId};
-use sends::{Outbox, Sender, split_set};
+use crate::time::{Span, Time};
+use crate::types::{Epoch, NodeName, Slot, SlotName, Tenure, VoterId};
+use sends::{Outbox, Sender};
 use slot::Env;
 use std::collections::BTreeMap;
 
@@ -50,34 +53,6 @@ pub const WATCH_EVERY: Span = Span::from_millis(1_000);
 
 /// How long a changed list of candidacies waits for further changes before it is sent.
 pub const WATCH_DELAY: Span = Span::from_millis(2);
-
-/// What a holder must know about itself.
-#[derive(Clone, Debug)]
-pub struct HolderConfig {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// This node in this boot.
-    pub node: Node,
-    /// This life of the agent, random.
-    pub instance: Instance,
-    /// r and F.
-    pub timing: Timing,
-    /// P7: what each rank waits longer than the one before it.
-    pub stagger: Span,
-    /// The T of a planned restart (P6).
-    pub max_t: Span,
-    /// Renewals per T.
-    pub renewals_per_t: u64,
-}
-
-impl HolderConfig {
-    /// The starting values of the protocol: r = 0.001, F = 100 ms, stagger 20 ms, T/6.
-    #[must_use]
-    pub fn new(cluster: ClusterId, node: Node, instance: Instance) -> Self {
-        let stagger = Span::from_millis(20);
-        Self { cluster, node, instance, timing: Timing::default(), stagger, max_t: MAX_T, renewals_per_t: 6 }
-    }
-}
 
 /// What happens to a holder.
 #[derive(Clone, Debug)]
@@ -271,11 +246,7 @@ impl<R: Rules> Holder<R> {
             Event::Candidate { slot, t, candidacy } => {
                 self.watch_soon(now);
                 self.create(&slot, t);
-                self.step(now, jitter, &slot, actions, |state, env| {
-                    state.next_t = t;
-                    state.candidacy = Some(candidacy);
-                    state.plan_start(env);
-                });
+                self.step(now, jitter, &slot, actions, |state, env| state.assigned(env, &slot, t, candidacy));
             }
             Event::Seen { slot, epoch } => self.step(now, jitter, &slot, actions, |state, _| state.seen = state.seen.max(epoch)),
             Event::Withdraw(slot) => self.step(now, jitter, &slot, actions, |state, env| state.withdraw(env, &slot)),
@@ -293,8 +264,8 @@ impl<R: Rules> Holder<R> {
             Event::Fenced { slot, epoch } => self.step(now, jitter, &slot, actions, |state, env| state.fenced(env, &slot, epoch)),
             Event::Adopt { slot, t, epoch, deadline } => {
                 self.create(&slot, t);
+                // Thousands may be adopted at once, so the renewal is due now and goes out for all of them with the next tick.
                 self.step(now, jitter, &slot, actions, |state, env| state.adopt(env, &slot, epoch, deadline));
-                self.renew_due(now);
             }
             Event::Set(set) => {
                 if self.sets.learn(&set) {
@@ -549,36 +520,6 @@ impl<R: Rules> Holder<R> {
     /// together are asked for in one epoch.
     fn begin_due(&mut self, now: Time, jitter: Span, actions: &mut Vec<Action>) {
         self.tick(now, jitter, actions);
-    }
-
-    /// The list of watched slots has changed. Changes come in thousands at a time, so the list goes out once for all of them.
-    fn watch_soon(&mut self, now: Time) {
-        let soon = now + WATCH_DELAY;
-        self.watch_at = Some(self.watch_at.map_or(soon, |at| at.min(soon)));
-    }
-
-    fn send_watch(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if self.watch_at.is_none_or(|at| now < at) {
-            return;
-        }
-        let mut wanted = SlotSet::default();
-        for (slot, state) in self.slots.iter() {
-            if state.candidacy.is_some() && !matches!(state.phase, Phase::Holding(_)) {
-                wanted.insert(&slot);
-            }
-        }
-        let candidate = self.slots.values().any(|state| state.candidacy.is_some());
-        self.watch_at = candidate.then_some(now + WATCH_EVERY);
-        if wanted.is_empty() {
-            return;
-        }
-        for (part, slots) in (0u16..).zip(split_set(&wanted)) {
-            for member in self.sets.current().members() {
-                let (cluster, voter, node) = (self.config.cluster, member.id, self.config.node.name.clone());
-                let watch = Watch { cluster, voter, node, part, slots: slots.clone() };
-                actions.push(Action::Send(member.node.clone(), Message::Watch(watch)));
-            }
-        }
     }
 
     fn flush(&mut self, now: Time, actions: &mut Vec<Action>) {

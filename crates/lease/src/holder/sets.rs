@@ -36,9 +36,16 @@ impl KnownSets {
 
     /// A voter has installed this set. True if it is news. A set that is not the next one drops the former: its deadlines are over by
     /// the commit rule (B5.3), or by the wait of a forced set.
+    ///
+    /// The set before the present one is news too while it is not known: an agent that starts with a set whose change stands still
+    /// would else have no set in which a majority answers.
     pub(super) fn learn(&mut self, set: &VoterSet) -> bool {
         if set.number() <= self.current.number() {
-            return false;
+            let before = self.previous.is_none() && set.check_next(&self.current).is_ok();
+            if before {
+                self.previous = Some(set.clone());
+            }
+            return before;
         }
         let former = std::mem::replace(&mut self.current, set.clone());
         self.previous = former.check_next(set).is_ok().then_some(former);
@@ -101,6 +108,18 @@ mod tests {
         assert_eq!(sets.for_attempt().number(), SetNo(2));
         assert!(!sets.label(VoterId(4), SetNo(1)), "4 does not vote in set 1");
         assert_eq!(sets.voters().count(), 4);
+    }
+
+    /// A change stands still after its first install, and an agent starts with what that voter told.
+    #[test]
+    fn b5_an_agent_that_starts_amid_a_change_learns_the_set_before() {
+        let mut sets = KnownSets::new(set(2, &[1, 2, 3, 4]));
+        assert!(sets.learn(&set(1, &[1, 2, 3])));
+        assert!(sets.label(VoterId(1), SetNo(1)) && sets.label(VoterId(2), SetNo(1)));
+        assert_eq!(sets.for_attempt().number(), SetNo(1));
+        assert!(!sets.learn(&set(1, &[1, 2, 3])), "no news twice");
+        let mut sets = KnownSets::new(set(3, &[1, 2, 3, 4]));
+        assert!(!sets.learn(&set(1, &[1, 2, 3])) && !sets.learn(&set(2, &[1, 9])), "only the one before");
     }
 
     #[test]

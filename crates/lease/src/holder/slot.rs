@@ -62,6 +62,8 @@ pub struct Attempt {
     pub slow: bool,
     /// Was it refused because another holds?
     pub held: bool,
+    /// Was it refused for its epoch? That voter will never ack it.
+    pub outdated: bool,
     /// The last reason.
     pub why: Option<Why>,
     /// First send + T_hold.
@@ -192,7 +194,7 @@ impl SlotHolder {
             Phase::Holding(holding) if env.now >= holding.deadline && !revives => self.end(env, slot),
             Phase::Attempt(attempt) if env.now >= attempt.ends => self.fail(env, slot),
             Phase::Attempt(attempt) if env.now >= attempt.again => {
-                attempt.again = env.now + self.t.part(env.config.renewals_per_t);
+                attempt.again = env.config.grid(env.now + self.t.part(env.config.renewals_per_t), true);
                 self.ask_silent(env, slot);
             }
             Phase::Idle if self.start.is_some_and(|start| start <= env.now) => {
@@ -230,9 +232,10 @@ impl SlotHolder {
             refused: BTreeSet::new(),
             slow: false,
             held: false,
+            outdated: false,
             why: None,
-            ends: env.now + env.config.timing.hold(self.t),
-            again: env.now + self.t.part(env.config.renewals_per_t),
+            ends: env.config.grid(env.now + env.config.timing.hold(self.t), false),
+            again: env.config.grid(env.now + self.t.part(env.config.renewals_per_t), true),
         });
         self.ask_silent(env, slot);
     }
@@ -332,6 +335,12 @@ impl SlotHolder {
             attempt.refused.insert(voter);
         }
         attempt.held |= matches!(why, Why::Held { .. });
+        // P2: the epoch is too low for good, so wait for the silent ones for a stagger only; some may be dead, and whoever has acked
+        // keeps everybody else out meanwhile.
+        if matches!(why, Why::Epoch(_)) {
+            attempt.outdated = true;
+            attempt.ends = attempt.ends.min(env.config.grid(env.now + env.config.stagger, true));
+        }
         attempt.slow |= !matches!(why, Why::Held { .. } | Why::Epoch(_) | Why::Set(_) | Why::Released);
         attempt.why = Some(why.clone());
         let possible = env.sets.get(set).is_some_and(|set| set.agreed(|id| !attempt.refused.contains(&id)));
@@ -355,12 +364,26 @@ impl SlotHolder {
         self.begin_release(env, slot, attempt.epoch, None, self.t);
         let Some(candidacy) = &self.candidacy else { return };
         // A slot that is held needs no retry: its voters say when it is free.
-        if attempt.held {
+        if attempt.held && !attempt.outdated || !candidacy.may_go() {
             return;
         }
         let rank = candidacy.rank(&env.config.node.name);
         let pause = if attempt.slow { self.t.part(2) } else { Span::ZERO };
-        self.start = Some(env.now + env.config.stagger.times(rank) + env.jitter + pause);
+        let start = env.now + env.config.stagger.times(rank) + env.jitter + pause + self.apart(env.jitter);
+        self.start = Some(env.config.grid(start, true));
+    }
+
+    /// The assignment says something new. Who may not go any more (not ready, and its policy forbids) gives up what it was about to do.
+    pub(super) fn assigned<R: Rules>(&mut self, env: &mut Env<'_, R>, slot: &Slot, t: Span, candidacy: Candidacy) {
+        self.next_t = t;
+        let may_go = candidacy.may_go();
+        self.candidacy = Some(candidacy);
+        if may_go {
+            self.plan_start(env);
+        } else {
+            self.fail(env, slot);
+            self.start = None;
+        }
     }
 
     /// No candidate any more: an attempt under way is given up, so that no late ack starts what nobody wants.
@@ -416,7 +439,7 @@ impl SlotHolder {
 
     fn begin_release<R>(&mut self, env: &mut Env<'_, R>, slot: &Slot, epoch: Epoch, successor: Option<NodeName>, longest: Span) {
         let until = env.now + longest;
-        let again = env.now + self.t.part(env.config.renewals_per_t);
+        let again = env.config.grid(env.now + self.t.part(env.config.renewals_per_t), true);
         self.releasing = Some(Releasing { epoch, successor, acked: BTreeSet::new(), until, again });
         self.ask_release(env, slot);
     }
@@ -453,7 +476,7 @@ impl SlotHolder {
             self.releasing = None;
             env.actions.push(Action::Released { slot: slot.clone(), epoch });
         } else if env.now >= releasing.again {
-            releasing.again = env.now + self.t.part(env.config.renewals_per_t);
+            releasing.again = env.config.grid(env.now + self.t.part(env.config.renewals_per_t), true);
             self.ask_release(env, slot);
         }
     }
@@ -475,6 +498,14 @@ impl SlotHolder {
         self.plan_start(env);
     }
 
+    /// Stale assignments may make two nodes believe that they are first. After each clash they draw from a wider range.
+    const fn apart(&self, jitter: Span) -> Span {
+        match self.clashes {
+            0 => Span::ZERO,
+            clashes => jitter.times(1 << if clashes < CLASHES_MAX { clashes } else { CLASHES_MAX }),
+        }
+    }
+
     /// P7: when to ask, after what the voters said so far.
     pub(super) fn plan_start<R>(&mut self, env: &Env<'_, R>) {
         let (Some(candidacy), false) = (&self.candidacy, self.free.is_empty()) else { return };
@@ -482,12 +513,9 @@ impl SlotHolder {
         // A majority should be free, else most would refuse; but a voter may be down, so do not wait for it for long.
         let majority = env.sets.current().agreed(|id| self.free.contains(&id));
         let patience = if majority { Span::ZERO } else { env.config.stagger };
-        // Stale assignments may make two nodes believe that they are first. After each clash they draw from a wider range.
-        let apart = match self.clashes {
-            0 => Span::ZERO,
-            clashes => env.jitter.times(1 << clashes.min(CLASHES_MAX)),
-        };
-        let start = env.now + delay + patience + apart;
+        let start = env.now + delay + patience + self.apart(env.jitter);
+        // At once stays at once.
+        let start = if start > env.now { env.config.grid(start, true) } else { start };
         self.start = Some(self.start.map_or(start, |planned| planned.min(start)));
     }
 

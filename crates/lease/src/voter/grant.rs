@@ -19,7 +19,7 @@ pub struct Grant {
     pub expires: Time,
 }
 
-/// The latest release of a node.
+/// The latest release of one life of a node's agent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Released {
     /// Whose.
@@ -31,10 +31,10 @@ pub struct Released {
 }
 
 impl Released {
-    /// Was this tenure released? In an equal epoch the instance decides: P2 makes epochs unique per instance only, and a late Release
-    /// of a former life must not end what the present one holds.
+    /// Was this tenure released? Only by the same life of the agent: epochs rise within a life (P2), and a restarted agent may be below
+    /// its former life's attempts, so a late Release of that must not end what the present one holds.
     fn covers(&self, tenure: &Tenure) -> bool {
-        self.node == tenure.node && (tenure.epoch < self.epoch || tenure.epoch == self.epoch && tenure.instance == self.instance)
+        self.node == tenure.node && self.instance == tenure.instance && tenure.epoch <= self.epoch
     }
 }
 
@@ -72,6 +72,17 @@ impl SlotState {
         }
     }
 
+    /// V3: a live grant is not replaced for another life of its node's agent either. A late Acquire of a former life would take the place
+    /// of what the present life holds, and that life's Release would then clear it.
+    fn other_life(&self, now: Time, tenure: &Tenure) -> Result<(), Why> {
+        match self.live(now) {
+            Some(grant) if grant.tenure.node == tenure.node && grant.tenure.instance != tenure.instance => {
+                Err(Why::Held { by: grant.tenure.node.clone(), epoch: grant.tenure.epoch })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// V3: a new tenure.
     pub(crate) fn acquire<R: Rules>(&mut self, rules: &R, terms: Terms, tenure: &Tenure) -> Result<(), Why> {
         if let Err(why) = self.blocked(terms.now, &tenure.node) {
@@ -82,6 +93,9 @@ impl SlotState {
             if !overridden && !handed {
                 return Err(why);
             }
+        }
+        if !rules.breaks(Fault::OtherLifeReplaces) {
+            self.other_life(terms.now, tenure)?;
         }
         self.check_released(tenure)?;
         let floor = self.floor.max(terms.base);
@@ -94,7 +108,7 @@ impl SlotState {
     }
 
     /// V4: a held tenure goes on. No floor check: a voter that missed the acquisition, or granted a failed attempt since, heals.
-    /// The instance may be new (P6).
+    /// The instance may be new (P6): only what was acquired is renewed, so this never takes the place of anything newer.
     pub(crate) fn renew(&mut self, terms: Terms, tenure: &Tenure) -> Result<(), Why> {
         self.blocked(terms.now, &tenure.node)?;
         if let Some(grant) = &self.grant
@@ -129,9 +143,8 @@ impl SlotState {
     /// V5: a tenure has ended. True if this cleared the grant.
     pub(crate) fn release<R: Rules>(&mut self, rules: &R, tenure: &Tenure) -> bool {
         let mark = Released { node: tenure.node.clone(), epoch: tenure.epoch, instance: tenure.instance };
-        match self.released.iter_mut().find(|released| released.node == tenure.node) {
-            Some(released) if released.epoch <= tenure.epoch => *released = mark,
-            Some(_) => {}
+        match self.released.iter_mut().find(|released| released.node == tenure.node && released.instance == tenure.instance) {
+            Some(released) => released.epoch = released.epoch.max(tenure.epoch),
             None => {
                 if self.released.len() >= RELEASED_MAX {
                     self.released.remove(0);
@@ -140,11 +153,8 @@ impl SlotState {
             }
         }
         let clears = self.grant.as_ref().is_some_and(|grant| {
-            grant.tenure.node == tenure.node
-                && (rules.breaks(Fault::ReleaseByNodeOnly)
-                    || grant.tenure.epoch < tenure.epoch
-                    || grant.tenure.epoch == tenure.epoch
-                        && (grant.tenure.instance == tenure.instance || rules.breaks(Fault::ReleaseIgnoresInstance)))
+            let same_life = grant.tenure.instance == tenure.instance || rules.breaks(Fault::ReleaseIgnoresInstance);
+            grant.tenure.node == tenure.node && (rules.breaks(Fault::ReleaseByNodeOnly) || same_life && grant.tenure.epoch <= tenure.epoch)
         });
         if clears {
             self.grant = None;
@@ -194,7 +204,7 @@ mod tests {
     #[test]
     fn v3_acquire_needs_a_new_epoch_or_the_very_same_tenure() {
         let mut state = held();
-        assert_eq!(state.acquire(&AsWritten, at(1), &tenure("a", 5, 2)), Err(Why::Epoch(Epoch(5))));
+        assert_eq!(state.acquire(&AsWritten, at(11), &tenure("a", 5, 2)), Err(Why::Epoch(Epoch(5))));
         state.acquire(&AsWritten, at(1), &tenure("a", 5, 1)).unwrap();
         assert_eq!(state.grant.as_ref().unwrap().expires, Time(11));
         let based = Terms { base: Epoch(20), ..at(30) };
@@ -228,7 +238,7 @@ mod tests {
         assert!(state.release(&AsWritten, &tenure("a", 5, 1)));
         let after = state.clone();
         assert_eq!(state.renew(at(1), &tenure("a", 5, 1)), Err(Why::Released));
-        assert_eq!(state.renew(at(1), &tenure("a", 4, 7)), Err(Why::Released));
+        assert_eq!(state.renew(at(1), &tenure("a", 4, 1)), Err(Why::Released));
         assert_eq!(state.acquire(&AsWritten, at(1), &tenure("a", 5, 1)), Err(Why::Released));
         assert_eq!(state, after, "V2");
         state.acquire(&AsWritten, at(1), &tenure("a", 6, 1)).unwrap();
@@ -236,13 +246,25 @@ mod tests {
         assert!(!state.release(&AsWritten, &tenure("b", 9, 1)), "nor another node's");
     }
 
+    /// A restarted agent has forgotten its attempts, so the former life's messages may be of higher epochs.
     #[test]
-    fn v5_a_release_of_the_same_epoch_by_a_former_life_clears_nothing() {
-        let mut state = SlotState::default();
-        state.acquire(&AsWritten, at(0), &tenure("a", 7, 2)).unwrap();
-        assert!(!state.release(&AsWritten, &tenure("a", 7, 1)));
-        state.renew(at(1), &tenure("a", 7, 2)).unwrap();
-        assert!(state.release(&AsWritten, &tenure("a", 7, 2)));
+    fn v3_v5_messages_of_a_former_life_change_nothing() {
+        for late in [7, 9] {
+            let mut state = SlotState::default();
+            state.acquire(&AsWritten, at(0), &tenure("a", 7, 2)).unwrap();
+            let why = Why::Held { by: tenure("a", 7, 2).node, epoch: Epoch(7) };
+            assert_eq!(state.acquire(&AsWritten, at(1), &tenure("a", late, 1)), Err(why));
+            assert!(!state.release(&AsWritten, &tenure("a", late, 1)));
+            state.renew(at(1), &tenure("a", 7, 2)).unwrap();
+            assert!(state.release(&AsWritten, &tenure("a", 7, 2)));
+        }
+    }
+
+    #[test]
+    fn v3_a_former_life_blocks_no_longer_than_its_grant() {
+        let mut state = held();
+        assert!(matches!(state.acquire(&AsWritten, at(9), &tenure("a", 6, 2)), Err(Why::Held { .. })));
+        state.acquire(&AsWritten, at(10), &tenure("a", 6, 2)).unwrap();
     }
 
     #[test]

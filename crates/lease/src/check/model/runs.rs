@@ -96,6 +96,7 @@ pub fn small_runs() -> Vec<Config> {
         informed("release and hand-over").limits(|limits| (limits.releases, limits.renewals) = (1, [0, 0])),
         pair("two attempts, release").limits(|limits| (limits.attempts, limits.renewals, limits.releases) = ([2, 1], [0, 0], 1)),
         pair("agent crash, adopted").limits(|limits| limits.crashes = 1),
+        single("agent crash after two attempts").limits(|limits| (limits.attempts, limits.crashes) = ([3, 1], 1)),
         informed("early fence").limits(|limits| (limits.early_fences, limits.renewals) = (1, [0, 0])),
         pair("clocks at the bound").drifting(),
         fence("fence takes all of F"),
@@ -238,6 +239,7 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
         planted("V7", Config::new("floor forgotten").limits(|l| (l.reboots, l.renewals) = (1, [0, 0])), Fault::FloorForgotten),
         planted("V1", plain("higher epoch overrides"), Fault::HigherEpochOverrides),
         planted("V1", single("successor skips V1").limits(|l| (l.attempts, l.releases) = ([2, 1], 1)), Fault::SuccessorSkipsV1),
+        planted("V3", single("another life's grant replaced").limits(|l| (l.attempts, l.crashes) = ([3, 1], 1)), Fault::OtherLifeReplaces),
         planted("V4", bit, Fault::BitWithoutEpoch),
         planted("V5", single("release matched by node only").limits(|l| (l.attempts, l.releases) = ([2, 1], 1)), Fault::ReleaseByNodeOnly),
         planted(

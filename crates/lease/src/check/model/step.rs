@@ -359,6 +359,7 @@ impl State {
             let (epoch, deadline) = (node.armed, Time(node.word));
             let t = self.config.span(self.config.t);
             self.node_event(index, Event::Adopt { slot: slot(), t, epoch, deadline });
+            self.node_event(index, Event::Tick);
         }
     }
 
@@ -456,10 +457,9 @@ impl State {
                 // The mark of a release outlives everything but a reboot or a torn record.
                 let lasting = self.left.reboots == 0 && self.left.torn == 0 && !self.config.nacks && !self.config.release_acks;
                 let marked = |released: &Released| {
-                    ask.claims.iter().all(|(_, epoch)| {
-                        released.node == ask.node
-                            && (epoch < released.epoch || epoch == released.epoch && released.instance == ask.instance)
-                    })
+                    ask.claims
+                        .iter()
+                        .all(|(_, epoch)| released.node == ask.node && released.instance == ask.instance && epoch <= released.epoch)
                 };
                 lasting
                     && self.voters[index].voter.records().any(|(_, state)| state.released.iter().any(marked))

@@ -26,12 +26,25 @@ impl World {
     /// One blow.
     pub(super) fn strike(&mut self) {
         let node = self.rng.index(self.machines.len());
-        let blow = BLOWS[self.rng.index(BLOWS.len())];
+        let mut blow = BLOWS[self.rng.index(BLOWS.len())];
+        // A voter that boots waits for seconds: power losses as frequent as the rest would leave no majority for most of the time.
+        if blow == Blow::PowerLost && self.rng.per_mille(800) {
+            blow = Blow::Moved;
+        }
         self.record(blow, node);
         match blow {
-            Blow::CutOff => self.machines[node].cut = !self.machines[node].cut,
-            Blow::Split => self.split = if self.split == 0 { self.rng.bits() & 0xff } else { 0 },
-            Blow::Lossy => self.lossy = !self.lossy,
+            Blow::CutOff => {
+                self.machines[node].cut = true;
+                self.heal_later(blow, node);
+            }
+            Blow::Split => {
+                self.split = self.rng.bits() & 0x1ff;
+                self.heal_later(blow, node);
+            }
+            Blow::Lossy => {
+                self.lossy = true;
+                self.heal_later(blow, node);
+            }
             Blow::AgentKilled => self.kill_agent(node, false),
             Blow::TornRecord => self.kill_agent(node, true),
             Blow::AgentRestarted => {
@@ -79,6 +92,20 @@ impl World {
             if self.machines[node].agent.as_ref().is_some_and(|agent| agent.paused_until <= self.now) {
                 self.assign(node);
             }
+        }
+    }
+
+    /// What the network suffers passes, so that most of the time there is a majority and something is held to be hit.
+    fn heal_later(&mut self, blow: Blow, node: usize) {
+        let later = self.now + self.rng.range(20 * MS, 1_200 * MS);
+        self.at(later, Happening::Heal(blow, node));
+    }
+
+    pub(super) fn heal(&mut self, blow: Blow, node: usize) {
+        match blow {
+            Blow::CutOff => self.machines[node].cut = false,
+            Blow::Split => self.split = 0,
+            _ => self.lossy = false,
         }
     }
 

@@ -9,8 +9,12 @@ use std::sync::Arc;
 impl World {
     /// Starts an agent: adopts what is armed (P6), then becomes candidate for everything.
     pub(super) fn start(&mut self, node: usize) {
-        let (now, rules, set) = (self.now, self.rules, self.set.clone());
+        let (now, rules, mut set) = (self.now, self.rules, self.set.clone());
         let machine = &mut self.machines[node];
+        // What an agent starts with may come from a voter that is ahead of the others.
+        if let Some(ahead) = machine.journal.set.as_ref().filter(|ahead| ahead.number() > set.number()) {
+            set = ahead.clone();
+        }
         machine.start(now, rules, set);
         let clock = machine.clock(now);
         let mut former = Vec::new();
@@ -120,31 +124,35 @@ impl World {
         }
         place.unit = Some(epoch);
         place.stopping = false;
-        let watched = std::mem::replace(&mut place.watched, true);
         if let Some(other) = self.truth.get_mut(slot).and_then(|truth| truth.runs.replace(node)) {
             self.fail(format!("two run {slot}: node {other}, and node {node} in epoch {epoch}"));
         }
-        if !watched {
-            self.watch_word(node, slot, deadline);
-        }
+        self.watch_word(node, slot, deadline);
     }
 
+    /// The guard looks at its words a little after each deadline. A look planned for later does not do: the word may have been fenced
+    /// and armed anew with a nearer deadline.
     pub(super) fn watch_word(&mut self, node: usize, slot: &Slot, deadline: Time) {
         let late = self.rng.range(0, 10 * MS);
-        let time = self.machines[node].true_time(deadline) + late;
-        self.at(time, Happening::Guard(node, slot.clone()));
+        let time = self.machines[node].true_time(deadline).max(self.now) + late;
+        let Some(place) = self.machines[node].places.get_mut(slot) else { return };
+        if place.look.is_none_or(|planned| time < planned) {
+            place.look = Some(time);
+            self.at(time, Happening::Guard(node, slot.clone()));
+        }
     }
 
     /// The guard: fences what is past its deadline, and ends what runs unarmed (F5).
     pub(super) fn guard(&mut self, node: usize, slot: &Slot) {
         let clock = self.machines[node].clock(self.now);
+        let now = self.now;
         let Some(place) = self.machines[node].places.get_mut(slot) else { return };
+        place.look = place.look.filter(|planned| *planned > now);
         place.word.fence_if_passed(clock);
         if let Some(deadline) = place.word.deadline() {
             self.watch_word(node, slot, deadline);
             return;
         }
-        place.watched = false;
         if let Some(epoch) = place.unit {
             self.note(4, node, epoch.0);
             // Wake, kill and address removal within F.

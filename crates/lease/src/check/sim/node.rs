@@ -22,8 +22,8 @@ pub(super) struct Place {
     pub word: SlotWord,
     /// The epoch the unit runs in.
     pub unit: Option<Epoch>,
-    /// A look of the guard is planned.
-    pub watched: bool,
+    /// When the guard looks at it next, true time.
+    pub look: Option<u64>,
     /// Its end is planned.
     pub stopping: bool,
 }

@@ -1,7 +1,7 @@
 //! The cluster in motion: its parts, and the queue of events.
 
 use super::node::{Machine, Place};
-use super::stats::Stats;
+use super::stats::{Blow, Stats};
 use super::{Outcome, Plan, Rng};
 use crate::change::SetChange;
 use crate::holder::Event;
@@ -29,6 +29,7 @@ pub(super) enum Happening {
     Start(usize),
     Resume(usize),
     Drive,
+    Heal(Blow, usize),
 }
 
 /// What the checks know of a slot.
@@ -219,6 +220,10 @@ impl World {
                 self.event(node, Event::Tick);
             }
             Happening::Drive => self.drive(None),
+            Happening::Heal(blow, node) => {
+                self.note(9, node, 0);
+                self.heal(blow, node);
+            }
         }
     }
 }
