@@ -10,6 +10,7 @@
 //! heartbeat is gone for long enough, or that rebooted, has lost what it held without any of this.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,8 +48,9 @@ pub struct Assignment {
     pub order: Order,
     /// Boot of the node for which exclusive things were given. Another boot holds none of them.
     pub boot_id: String,
-    /// All registered nodes, sorted: an agent that hears fewer than a majority of them gives up exclusive things.
-    pub members: Vec<String>,
+    /// All registered nodes, sorted: an agent that hears fewer than a majority of them gives up exclusive things. The assignments of a
+    /// plan share the list: in a copy for each it would grow with the square of the nodes.
+    pub members: Arc<Vec<String>>,
     /// Incarnations of the store whose assignments this one may follow, as an operator signed by `clusterctl recover` (rule C3).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recovers: Vec<String>,
@@ -84,8 +86,8 @@ pub struct AppAssignment {
     /// Lease length in milliseconds; 0: the default.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lease_ms: u64,
-    /// What runs.
-    pub run: RunSpec,
+    /// What runs. The entries of an App share it, and so do a plan and the next.
+    pub run: Arc<RunSpec>,
     /// The VIP, where the App has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vip: Option<VipAssignment>,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use cluster_schemas::app::unit_name;
 use cluster_schemas::assignment::{AppAssignment, Reason, ReasonCode, RingAssignment, Role, RunSpec, VipAssignment};
@@ -82,6 +83,8 @@ pub(crate) struct Context<'w, 'a> {
     /// In the order of the nodes.
     pub evidence: &'w [Evidence<'a>],
     pub matching: Rc<Matching>,
+    /// What runs, by its present spec.
+    pub run: Arc<RunSpec>,
     /// Nodes where an App runs that this one has to be kept apart from.
     pub away: BTreeMap<usize, &'a str>,
     /// Nodes where such an App is on its way out: nothing of this one may start there yet, but what is there stays.
@@ -147,7 +150,7 @@ impl<'a> Context<'_, 'a> {
             role,
             epoch: 0,
             releasing: None,
-            run: run_spec(self.app),
+            run: Arc::clone(&self.run),
             vip: None,
             ring: None,
             reason,
@@ -232,6 +235,18 @@ impl<'a> Context<'_, 'a> {
     }
 }
 
+/// What runs by the spec of `app`: the copy that an entry has already, where one has it, for it is compared and kept at no cost.
+pub(crate) fn shared_run(app: &App, evidence: &[Evidence<'_>]) -> Arc<RunSpec> {
+    let known = evidence.iter().filter_map(|e| e.entry).find(|e| e.uid == app.metadata.uid && e.generation == app.metadata.generation);
+    known.map(|e| &e.run).filter(|run| is_run_of(run, app)).map_or_else(|| Arc::new(run_spec(app)), Arc::clone)
+}
+
+/// Whether `run` is what the spec of `app` says.
+fn is_run_of(run: &RunSpec, app: &App) -> bool {
+    let spec = &app.spec;
+    run.unit == spec.unit && run.exec == spec.exec && run.standby == spec.standby && run.database == spec.database
+}
+
 /// The part of the spec that says what runs.
 pub(crate) fn run_spec(app: &App) -> RunSpec {
     RunSpec { unit: app.spec.unit.clone(), exec: app.spec.exec.clone(), standby: app.spec.standby, database: app.spec.database.clone() }
@@ -298,8 +313,11 @@ fn from_observed(name: &str, app: Option<&App>, seen: &Evidence<'_>) -> AppAssig
         role: Role::Absent,
         epoch: observed.epoch.max(observed.gave_up),
         run: app.map_or_else(
-            || RunSpec { unit: unit.map(|u| cluster_schemas::app::UnitSpec { name: u.name, content: None }), ..RunSpec::default() },
-            run_spec,
+            || {
+                let unit = unit.map(|u| cluster_schemas::app::UnitSpec { name: u.name, content: None });
+                Arc::new(RunSpec { unit, ..RunSpec::default() })
+            },
+            |app| Arc::new(run_spec(app)),
         ),
         ..AppAssignment::default()
     }
