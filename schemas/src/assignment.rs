@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::app::{DatabaseSpec, ExecSpec, Mode, Standby, UnitSpec, VipSpec};
+use crate::hooks::HooksSpec;
 use crate::partition::PartitionSet;
 
 /// Which of two assignments of a node is newer (rule C3): terms, then generations, within one incarnation of the store.
@@ -100,6 +101,9 @@ pub struct AppAssignment {
     pub peers: Vec<String>,
     /// Why this node has this role.
     pub reason: Reason,
+    /// Why `run` and `generation` are those of an earlier spec, which `update` asks to keep for now; empty where they are the newest.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub held_back: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
@@ -150,6 +154,9 @@ pub struct RunSpec {
     /// As in the App's spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseSpec>,
+    /// As in the App's spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<HooksSpec>,
 }
 
 /// A VIP that concerns this node. A Singleton's is held exactly while the node is active.

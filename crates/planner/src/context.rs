@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use cluster_schemas::app::unit_name;
 use cluster_schemas::assignment::{AppAssignment, Reason, ReasonCode, RingAssignment, Role, RunSpec, VipAssignment};
+use cluster_schemas::resources::Amounts;
 use cluster_schemas::{App, Mode};
 
 use crate::claims::Evidence;
@@ -93,6 +94,10 @@ pub(crate) struct Context<'w, 'a> {
     pub beside: Vec<(&'a str, BTreeSet<usize>)>,
     /// Nodes where another App still has to let go of the same unit.
     pub busy: BTreeSet<usize>,
+    /// What it asks of each node.
+    pub asks: Amounts,
+    /// What is set apart on each node, for this App too.
+    pub reserved: &'w [Amounts],
 }
 
 impl<'a> Context<'_, 'a> {
@@ -118,7 +123,11 @@ impl<'a> Context<'_, 'a> {
 
     /// Whether an instance may be newly placed on `node`.
     pub(crate) fn may_start(&self, node: usize) -> bool {
-        self.world.nodes[node].live && self.may_run(node) && !self.busy.contains(&node) && !self.away_soon.contains_key(&node)
+        self.world.nodes[node].live
+            && self.may_run(node)
+            && !self.busy.contains(&node)
+            && !self.away_soon.contains_key(&node)
+            && self.lacks(node).is_none()
     }
 
     /// The role last written for `node`, unless it belongs to an earlier App.
@@ -198,6 +207,7 @@ impl<'a> Context<'_, 'a> {
         let mut rules = Vec::new();
         rules.extend(self.away.get(&node).or(self.away_soon.get(&node)).map(|other| Rule::Away(other)));
         rules.extend(self.beside.iter().filter(|(_, nodes)| !nodes.contains(&node)).map(|(other, _)| Rule::With(other)));
+        rules.extend(self.lacks(node));
         if !view.live {
             rules.push(Rule::Lost);
         } else if exclusive && !view.can_hold() {
@@ -211,7 +221,8 @@ impl<'a> Context<'_, 'a> {
 
     /// The sentence for a shortage.
     pub(crate) fn explain(&self, exclusive: bool) -> String {
-        crate::eligibility::explain(self.world, &self.app.spec.placement, |node| self.rules_now(node, exclusive))
+        let text = crate::eligibility::explain(self.world, &self.app.spec.placement, |node| self.rules_now(node, exclusive));
+        self.crowded().map_or_else(|| text.clone(), |crowded| format!("{text}; {crowded}"))
     }
 
     /// Notes with the number of nodes that may run it now.
@@ -222,16 +233,19 @@ impl<'a> Context<'_, 'a> {
         };
         if let Some((_, nodes)) = self.beside.iter().min_by_key(|(_, nodes)| nodes.len()) {
             let eligible = nodes.iter().filter(|n| able_now(n) && self.may_start(**n)).count();
-            return AppNotes { eligible, ..AppNotes::default() };
+            return AppNotes { eligible, crowded: self.crowded(), ..AppNotes::default() };
         }
         // Counted by exceptions: looking at every node for every App would cost more than all the rest.
         let able = if exclusive { self.matching.holding } else { self.matching.live };
         let foreign = self.evidence.iter().filter(|e| e.foreign(self.app)).map(|e| e.node);
         let mut exceptions: Vec<usize> = self.away.keys().chain(self.away_soon.keys()).chain(&self.busy).copied().chain(foreign).collect();
+        if !self.asks.is_zero() {
+            exceptions.extend(self.matching.list.iter().filter(|n| self.lacks(**n).is_some()));
+        }
         exceptions.sort_unstable();
         exceptions.dedup();
         let out = exceptions.iter().filter(|n| able_now(n));
-        AppNotes { eligible: able - out.count(), ..AppNotes::default() }
+        AppNotes { eligible: able - out.count(), crowded: self.crowded(), ..AppNotes::default() }
     }
 }
 
@@ -244,12 +258,22 @@ pub(crate) fn shared_run(app: &App, evidence: &[Evidence<'_>]) -> Arc<RunSpec> {
 /// Whether `run` is what the spec of `app` says.
 fn is_run_of(run: &RunSpec, app: &App) -> bool {
     let spec = &app.spec;
-    run.unit == spec.unit && run.exec == spec.exec && run.standby == spec.standby && run.database == spec.database
+    run.unit == spec.unit
+        && run.exec == spec.exec
+        && run.standby == spec.standby
+        && run.database == spec.database
+        && run.hooks == spec.hooks
 }
 
 /// The part of the spec that says what runs.
 pub(crate) fn run_spec(app: &App) -> RunSpec {
-    RunSpec { unit: app.spec.unit.clone(), exec: app.spec.exec.clone(), standby: app.spec.standby, database: app.spec.database.clone() }
+    RunSpec {
+        unit: app.spec.unit.clone(),
+        exec: app.spec.exec.clone(),
+        standby: app.spec.standby,
+        database: app.spec.database.clone(),
+        hooks: app.spec.hooks.clone(),
+    }
 }
 
 /// A reason from its two halves.

@@ -36,6 +36,7 @@ mod order;
 mod pool;
 mod prefer;
 mod ring;
+mod room;
 mod singleton;
 pub mod status;
 mod vip;
@@ -50,6 +51,7 @@ use conflict::Conflicts;
 use context::{Board, Context, Entries, absent, reason, shared_run};
 use eligibility::Selectors;
 use order::{PlanningOrder, planning_order};
+use room::Rooms;
 use world::World;
 
 /// Most entries of an App whose peers are listed in each of them. With more of them peers stay empty: lists in every entry would
@@ -65,6 +67,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
         conflicts: Conflicts::new(&world),
         order: planning_order(input.apps),
         board: Board::new(&world),
+        rooms: Rooms::new(&world),
         running: BTreeMap::new(),
         per_node: world.nodes.iter().map(|view| Vec::with_capacity(view.last.map_or(0, |a| a.apps.len()))).collect(),
         plan: Plan::default(),
@@ -79,6 +82,7 @@ struct Planner<'w, 'a> {
     conflicts: Conflicts<'a>,
     order: PlanningOrder<'a>,
     board: Board,
+    rooms: Rooms<'a>,
     /// Nodes where Apps that others look at run, and whether they stay there.
     running: BTreeMap<&'a str, BTreeMap<usize, bool>>,
     /// Entries of each node in the order in which Apps are planned.
@@ -116,6 +120,7 @@ impl<'a> Planner<'_, 'a> {
         });
         let beside = beside.collect();
         let busy = if self.conflicts.nothing_lingers() { BTreeSet::new() } else { self.conflicts.busy(name, &app.unit_name()) };
+        let (asks, reserved) = self.rooms.of(name);
         let ctx = Context {
             world: self.world,
             name,
@@ -127,6 +132,8 @@ impl<'a> Planner<'_, 'a> {
             away_soon,
             beside,
             busy,
+            asks,
+            reserved,
         };
         let (mut entries, mut notes, newest) = match app.spec.mode {
             Mode::Singleton => singleton::plan(&ctx, &self.board),
@@ -196,6 +203,7 @@ impl<'a> Planner<'_, 'a> {
 
     fn settle(&mut self, name: &'a str, entries: Entries) {
         self.board.account(self.world.evidence(name), &entries);
+        self.rooms.account(name, self.world.evidence(name), &entries);
         if self.order.watched.contains(name) {
             let stays = |e: &AppAssignment| match e.role {
                 Role::Active | Role::Member => Some(true),
