@@ -28,7 +28,7 @@ fn having(mut node: NodeInput, cpu_millis: u64, memory_bytes: u64) -> NodeInput 
 
 /// By node: the sum of what Apps with a place there ask for, in thousandths of a core and in Mi.
 fn sums(cluster: &Cluster) -> BTreeMap<&str, (u64, u64)> {
-    let ask = |app: &str| cluster.apps.get(app).map_or((0, 0), |app| numbers(app));
+    let ask = |app: &str| cluster.apps.get(app).map_or((0, 0), numbers);
     let all = cluster.assignments.iter().map(|(node, assignment)| {
         let places = assignment.apps.iter().filter(|(_, e)| e.role != Role::Absent).map(|(app, _)| ask(app));
         (node.as_str(), places.fold((0, 0), |sum, ask| (sum.0 + ask.0, sum.1 + ask.1)))
