@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 
+use cluster_schemas::resources::Amounts;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
@@ -69,6 +70,20 @@ pub fn load_percent() -> u32 {
     whole.parse::<u32>().unwrap_or(0).saturating_mul(100).saturating_add(hundredths)
 }
 
+/// What this machine has for Apps: its processors, and its memory; `None` where that cannot be told.
+#[must_use]
+pub fn capacity() -> Option<Amounts> {
+    let processors = std::thread::available_parallelism().ok()?.get();
+    let memory_bytes = memory_total(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
+    Some(Amounts { cpu_millis: u64::try_from(processors).ok()?.checked_mul(1000)?, memory_bytes })
+}
+
+/// `MemTotal` of /proc/meminfo in bytes.
+fn memory_total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +94,14 @@ mod tests {
         assert_eq!(first_address(&one(&["fd00::1/64", "10.0.0.1/24"])).as_deref(), Some("10.0.0.1"));
         assert_eq!(first_address(&one(&["fd00::1/64"])).as_deref(), Some("fd00::1"));
         assert_eq!(first_address(&BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn the_machine_has_processors_and_memory() {
+        assert_eq!(memory_total("MemFree: 1 kB\nMemTotal:       16384 kB\n"), Some(16 << 20));
+        assert_eq!((memory_total(""), memory_total("MemTotal: lots\n")), (None, None));
+        let all = capacity().expect("a kernel with /proc");
+        assert!(all.cpu_millis >= 1000 && all.memory_bytes > 1 << 20, "{all}");
     }
 
     #[test]

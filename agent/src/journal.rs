@@ -250,7 +250,7 @@ fn all_absent(mut assignment: Assignment, node: &str) -> Assignment {
             ring.candidates.clear();
         }
     }
-    Assignment { node: node.to_owned(), order: Order::default(), members: Vec::new(), recovers: Vec::new(), ..assignment }
+    Assignment { node: node.to_owned(), order: Order::default(), members: Arc::default(), recovers: Vec::new(), ..assignment }
 }
 
 #[cfg(test)]

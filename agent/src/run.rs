@@ -158,6 +158,7 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
         Outputs { status: watch::Sender::new(NodeStatus::default()), actives: watch::Sender::new(std::collections::BTreeMap::new()) };
     let revision = Arc::new(AtomicU64::new(0));
     let node = Node {
+        capacity: identity::capacity(),
         name: config.node.clone(),
         labels: config.labels.clone(),
         addresses: std::collections::BTreeMap::new(),

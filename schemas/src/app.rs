@@ -8,13 +8,17 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::hooks::HooksSpec;
+use crate::resources::{Amounts, Resources};
+use crate::update::UpdateSpec;
+
 // Patterns for the JSON Schema, so that editors see mistakes early. The rules themselves, with their messages, are in `manifest`; the
 // corpus of invalid manifests holds the two together.
 const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 const LABEL_KEY_PATTERN: &str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$";
 const LABEL_VALUE_PATTERN: &str = "^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$";
-const NO_CONTROL_PATTERN: &str = r"^[^\x00-\x08\x0A-\x1F\x7F]*$";
-const PROGRAM_PATTERN: &str = r#"^/[^"'\\]*[^"'\\/]$"#;
+pub(crate) const NO_CONTROL_PATTERN: &str = r"^[^\x00-\x08\x0A-\x1F\x7F]*$";
+pub(crate) const PROGRAM_PATTERN: &str = r#"^/[^"'\\]*[^"'\\/]$"#;
 const ACCOUNT_PATTERN: &str = "^([A-Za-z_][A-Za-z0-9_-]{0,30}|[0-9]{1,10})$";
 // The first number is neither 0 nor 127 nor above 223.
 const ADDRESS_PATTERN: &str = "^([1-9]|[1-9][0-9]|1[01][0-9]|12[0-689]|1[3-9][0-9]|2[01][0-9]|22[0-3])\
@@ -87,6 +91,11 @@ const fn is_zero(n: &u64) -> bool {
     { "if": { "properties": { "mode": { "const": "Replicas" } }, "required": ["mode"] }, "then": { "required": ["replicas"] } },
     { "if": { "required": ["replicas"] }, "then": { "properties": { "mode": { "enum": ["Replicas", "Ring"] } }, "required": ["mode"] } },
     { "if": { "required": ["ring"] }, "then": { "properties": { "mode": { "const": "Ring" } }, "required": ["mode"] } },
+    { "if": { "required": ["hooks"] }, "then": { "properties": { "mode": { "const": "Ring" } }, "required": ["mode"] } },
+    {
+        "if": { "properties": { "mode": { "const": "Singleton" } } },
+        "then": { "properties": { "update": { "properties": { "maxUnavailable": { "maximum": 1 } } } } },
+    },
     { "if": { "required": ["database"] }, "then": { "properties": { "mode": { "const": "Singleton" } } } },
     {
         "if": { "properties": { "mode": { "const": "Spread" } }, "required": ["mode"] },
@@ -124,6 +133,14 @@ pub struct AppSpec {
     #[schemars(extend("examples" = [{ "path": "/data/app.db" }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseSpec>,
+    /// `Ring` only: commands to run when partitions come and go.
+    #[schemars(extend("examples" = [{ "onOwn": { "command": ["/usr/bin/myapp", "warm-up"] } }]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<HooksSpec>,
+    /// How a change of what runs reaches the instances; all at once when absent.
+    #[schemars(extend("examples" = [{ "maxUnavailable": 1 }]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateSpec>,
     /// Which nodes may run it, and which it prefers.
     #[schemars(extend("examples" = [{ "nodeSelector": { "disk": "ssd" } }]))]
     #[serde(default, skip_serializing_if = "Placement::is_empty")]
@@ -338,6 +355,11 @@ pub struct Placement {
     #[schemars(regex(pattern = LABEL_KEY_PATTERN), extend("examples" = ["rack"]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread_by: Option<String>,
+    /// Only nodes where this much is not set apart for others yet. Looked at where an instance is newly placed; nothing that runs moves
+    /// for it.
+    #[schemars(extend("examples" = [{ "cpu": "500m", "memory": "256Mi" }]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
 }
 
 /// A kind of node that an App would rather run on.
@@ -360,6 +382,12 @@ const fn default_weight() -> u8 {
 }
 
 impl Placement {
+    /// What each instance asks of its node.
+    #[must_use]
+    pub fn asks(&self) -> Amounts {
+        self.resources.as_ref().map(Resources::amounts).unwrap_or_default()
+    }
+
     /// Whether nothing is asked for.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -10,11 +10,13 @@
 //! heartbeat is gone for long enough, or that rebooted, has lost what it held without any of this.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::app::{DatabaseSpec, ExecSpec, Mode, Standby, UnitSpec, VipSpec};
+use crate::hooks::HooksSpec;
 use crate::partition::PartitionSet;
 
 /// Which of two assignments of a node is newer (rule C3): terms, then generations, within one incarnation of the store.
@@ -47,8 +49,9 @@ pub struct Assignment {
     pub order: Order,
     /// Boot of the node for which exclusive things were given. Another boot holds none of them.
     pub boot_id: String,
-    /// All registered nodes, sorted: an agent that hears fewer than a majority of them gives up exclusive things.
-    pub members: Vec<String>,
+    /// All registered nodes, sorted: an agent that hears fewer than a majority of them gives up exclusive things. The assignments of a
+    /// plan share the list: in a copy for each it would grow with the square of the nodes.
+    pub members: Arc<Vec<String>>,
     /// Incarnations of the store whose assignments this one may follow, as an operator signed by `clusterctl recover` (rule C3).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recovers: Vec<String>,
@@ -84,8 +87,8 @@ pub struct AppAssignment {
     /// Lease length in milliseconds; 0: the default.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lease_ms: u64,
-    /// What runs.
-    pub run: RunSpec,
+    /// What runs. The entries of an App share it, and so do a plan and the next.
+    pub run: Arc<RunSpec>,
     /// The VIP, where the App has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vip: Option<VipAssignment>,
@@ -98,6 +101,9 @@ pub struct AppAssignment {
     pub peers: Vec<String>,
     /// Why this node has this role.
     pub reason: Reason,
+    /// Why `run` and `generation` are those of an earlier spec, which `update` asks to keep for now; empty where they are the newest.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub held_back: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
@@ -148,6 +154,9 @@ pub struct RunSpec {
     /// As in the App's spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseSpec>,
+    /// As in the App's spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<HooksSpec>,
 }
 
 /// A VIP that concerns this node. A Singleton's is held exactly while the node is active.

@@ -10,14 +10,17 @@
 pub mod api;
 pub mod app;
 pub mod assignment;
+pub mod hooks;
 pub mod manifest;
 pub mod name;
 pub mod node;
 pub mod partition;
 pub mod placeholder;
+pub mod resources;
 pub mod schema;
 pub mod slot;
 pub mod status;
+pub mod update;
 
 pub use app::{App, AppSpec, Metadata, Mode};
 pub use assignment::{AppAssignment, Assignment};

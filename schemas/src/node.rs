@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assignment::{Order, Role};
 use crate::partition::PartitionSet;
+use crate::resources::Amounts;
 
 /// A machine that runs an agent, as that agent registered it (KV `nodes`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +25,9 @@ pub struct Node {
     pub boot_id: String,
     /// Version of the agent.
     pub agent_version: String,
+    /// What the machine has for `placement.resources`; absent from agents that do not tell, which get no App that asks for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Amounts>,
     /// When the agent first registered, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered_at: Option<String>,

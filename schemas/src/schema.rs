@@ -18,12 +18,19 @@ pub fn app_schema() -> Value {
         ("ExecSpec", &["environment", "limits"]),
         ("Placement", &["nodeSelector", "avoidLabels"]),
         ("Preference", &["labels"]),
+        ("HookSpec", &["environment"]),
     ] {
         for field in fields {
             free_text(&mut schema["$defs"][object]["properties"][*field]["additionalProperties"]);
         }
     }
     free_text(&mut schema["$defs"]["ExecSpec"]["properties"]["command"]["items"]);
+    free_text(&mut schema["$defs"]["HookSpec"]["properties"]["command"]["items"]);
+    for amount in ["cpu", "memory"] {
+        let schema = &mut schema["$defs"]["Resources"]["properties"][amount];
+        schema["type"] = json!(["string", "number"]);
+        schema["exclusiveMinimum"] = json!(0);
+    }
     limits(&mut schema["$defs"]["ExecSpec"]["properties"]["limits"]);
     let reserved = manifest::RESERVED_UNITS.map(|name| name.replace('*', ".*")).join("|");
     let others = manifest::OTHER_UNITS.join("|").replace('.', "");

@@ -21,7 +21,8 @@ fn made() -> BTreeMap<Rule, String> {
 const BEYOND_RULES: [&str; 6] = ["many-kinds", "unicode", "long-line", "tabs", "json", "hundred"];
 
 /// Documents of invalid manifests that the JSON Schema accepts, with the reason. All others it refuses as the parser does.
-const SCHEMA_ACCEPTS: [(&str, &str); 8] = [
+const SCHEMA_ACCEPTS: [(&str, &str); 9] = [
+    ("hook-timeout 1", "takes arithmetic"),
     ("merge-key 0", "plain YAML readers merge before a schema sees anything"),
     ("placeholder-database 0", "what a text names must be in another field"),
     ("placeholder 0", "what stands within a text"),
@@ -147,6 +148,41 @@ fn schemas_are_those_of_the_types() {
     now.push('\n');
     let kept = std::fs::read_to_string(path).unwrap();
     assert!(kept == now, "schemas/json/app.json is out of date: run `cargo run -p cluster-schemas --bin write-schemas`");
+}
+
+/// Editors show what the schema says: every field that users write has a description, and an example or a list of its words; every one
+/// that may be left out and means something then has a default.
+#[test]
+fn every_field_is_described_with_example_and_default() {
+    let schema = app_schema();
+    let mut missing = Vec::new();
+    let objects = schema["$defs"].as_object().unwrap().iter().map(|(name, object)| (name.as_str(), object));
+    for (object, definition) in objects.chain([("App", &schema)]) {
+        for (field, property) in definition["properties"].as_object().into_iter().flatten() {
+            let target = property["$ref"].as_str().and_then(|r| schema["$defs"].get(r.strip_prefix("#/$defs/")?));
+            let has = |key: &str| !property[key].is_null() || target.is_some_and(|t| !t[key].is_null());
+            if !has("description") {
+                missing.push(format!("{object}.{field}: description"));
+            }
+            let by_server = property["description"].as_str().is_some_and(|text| text.starts_with("Set by the server"));
+            let shown = has("examples") || has("enum") || has("oneOf") || property["pattern"].is_string();
+            if !by_server && !shown {
+                missing.push(format!("{object}.{field}: example"));
+            }
+        }
+    }
+    let defaults = [
+        "AppSpec/properties/mode",
+        "AppSpec/properties/standby",
+        "RingSpec/properties/partitions",
+        "Preference/properties/weight",
+        "UpdateSpec/properties/order",
+        "UpdateSpec/properties/maxUnavailable",
+        "HookSpec/properties/timeout",
+    ];
+    let defaults = defaults.into_iter().filter(|pointer| schema["$defs"].pointer(&format!("/{pointer}/default")).is_none());
+    missing.extend(defaults.map(|pointer| format!("{pointer}: default")));
+    assert!(missing.is_empty(), "{missing:#?}");
 }
 
 /// The documents of a manifest as an editor reads them: with plain YAML 1.2, and nothing of ours.

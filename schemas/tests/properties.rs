@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cluster_schemas::app::{App, DatabaseSpec, ExecSpec, Metadata, Mode, Placement, Preference, RingSpec, UnitSpec, VipSpec};
+use cluster_schemas::hooks::{HookSpec, HooksSpec};
 use cluster_schemas::manifest::{self, Rule};
+use cluster_schemas::resources::Resources;
 use cluster_schemas::schema::app_schema;
+use cluster_schemas::update::{UpdateOrder, UpdateSpec};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -219,6 +222,22 @@ fn exec() -> impl Strategy<Value = ExecSpec> {
         })
 }
 
+fn resources() -> impl Strategy<Value = Resources> {
+    let cpu = proptest::option::of("[1-9][0-9]{0,3}m|[1-9][0-9]{0,2}([.][0-9]{1,3})?|0[.][0-9]{0,2}[1-9]");
+    let memory = proptest::option::of("[1-9][0-9]{0,12}|[1-9][0-9]{0,4}([.][0-9]{1,3})?(Ki|Mi|Gi|Ti)");
+    (cpu, memory).prop_map(|(cpu, memory)| Resources { cpu, memory })
+}
+
+fn hook() -> impl Strategy<Value = HookSpec> {
+    (vec(line(), 0..3), btree_map("[A-Z_][A-Z0-9_]{0,10}", line(), 0..3), "[1-9][0-9]{0,2}(ms|s)|[1-9]m").prop_map(
+        |(arguments, environment, timeout)| HookSpec {
+            command: [vec!["/usr/bin/hook".to_owned()], arguments].concat(),
+            environment,
+            timeout,
+        },
+    )
+}
+
 fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
     btree_map(
         "[a-z]{1,5}([.][a-z]{1,5}/[a-z]{1,5})?",
@@ -232,7 +251,8 @@ fn placement() -> impl Strategy<Value = Placement> {
     let prefer = proptest::collection::vec((labels(), 1_u8..=100), 0..4);
     let apps = (btree_set(name(), 0..3), btree_set(name(), 0..3));
     let fields = (btree_set(name(), 0..4), labels(), labels(), prefer, apps, proptest::option::of("[a-z]{1,5}([.][a-z]{1,5}/[a-z]{1,5})?"));
-    fields.prop_map(|(nodes, node_selector, mut avoid_labels, prefer, (with, away), spread_by)| {
+    (fields, proptest::option::of(resources())).prop_map(|(fields, resources)| {
+        let (nodes, node_selector, mut avoid_labels, prefer, (with, away), spread_by) = fields;
         avoid_labels.retain(|key, value| node_selector.get(key) != Some(value));
         let by_labels: BTreeMap<BTreeMap<String, String>, u8> = prefer.into_iter().filter(|(labels, _)| !labels.is_empty()).collect();
         Placement {
@@ -243,6 +263,7 @@ fn placement() -> impl Strategy<Value = Placement> {
             with_apps: with.into_iter().map(|app| format!("with-{app}")).collect(),
             away_from_apps: away.into_iter().map(|app| format!("other-{app}")).collect(),
             spread_by,
+            resources,
         }
     })
 }
@@ -257,6 +278,8 @@ prop_compose! {
         vip in proptest::option::of((1_u8..=223, 1_u8..=254, "[a-z]{1,4}[0-9]{1,2}([.][0-9]{1,4})?")),
         database in proptest::option::of(("(/[a-z._]{0,6}[a-z]){1,3}", proptest::option::of(0_u64..1 << 53), proptest::option::of(1_u32..=100))),
         placement in placement(),
+        hooks in proptest::option::of((proptest::option::of(hook()), proptest::option::of(hook()))),
+        max_unavailable in proptest::option::of(1_u32..=1000),
     ) -> App {
         let mut app: App = serde_json::from_value(serde_json::json!({ "apiVersion": "cluster/v1", "kind": "App", "metadata": { "name": "x" }, "spec": {} })).unwrap();
         app.metadata = Metadata { name, labels, annotations, resource_version, ..Metadata::default() };
@@ -268,6 +291,9 @@ prop_compose! {
         spec.vip = vip.filter(|(first, ..)| *first != 127).map(|(first, last, interface)| VipSpec { address: format!("{first}.0.0.{last}/24"), interface });
         spec.database = database.filter(|_| mode == Mode::Singleton).map(|(path, max_lag, confirm)| DatabaseSpec { path: format!("/data{path}"), max_lag, confirm });
         spec.placement = placement;
+        spec.hooks = hooks.filter(|_| mode == Mode::Ring).map(|(on_own, on_release)| HooksSpec { on_own, on_release });
+        let bounded = |n| if mode == Mode::Singleton { 1 } else { n };
+        spec.update = max_unavailable.map(|n| UpdateSpec { order: UpdateOrder::StopFirst, max_unavailable: bounded(n) });
         if mode == Mode::Spread {
             spec.placement.prefer.clear();
             spec.placement.spread_by = None;

@@ -96,7 +96,7 @@ fn desired(role: Role, generation: u64) -> Desired {
     };
     let run = RunSpec { exec: Some(exec), ..RunSpec::default() };
     let mode = if role == Role::Member { Mode::Spread } else { Mode::Singleton };
-    let entry = AppAssignment { uid: "u".to_owned(), generation: 1, mode, role, run, ..AppAssignment::default() };
+    let entry = AppAssignment { uid: "u".to_owned(), generation: 1, mode, role, run: run.into(), ..AppAssignment::default() };
     Desired { entry, generation, tenures: Tenures::default(), node_address: None }
 }
 

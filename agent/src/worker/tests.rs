@@ -36,7 +36,7 @@ fn singleton(role: Role, epoch: u64) -> Desired {
         mode: Mode::Singleton,
         role,
         epoch,
-        run: exec(),
+        run: exec().into(),
         vip: Some(vip(role == Role::Active, epoch)),
         ..AppAssignment::default()
     };
@@ -58,7 +58,7 @@ fn ring(own: &[(u64, &str)]) -> Desired {
         generation: 1,
         mode: Mode::Ring,
         role: Role::Member,
-        run: exec(),
+        run: exec().into(),
         ring: Some(RingAssignment { partitions: 16, ..RingAssignment::default() }),
         ..AppAssignment::default()
     };

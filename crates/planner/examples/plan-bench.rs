@@ -53,6 +53,7 @@ fn node(number: usize) -> NodeInput {
         addresses: BTreeMap::new(),
         boot_id,
         agent_version: "0.1.0".to_owned(),
+        capacity: None,
         registered_at: None,
     };
     NodeInput { node, liveness: Liveness::Live, status: Some(status) }

@@ -26,6 +26,8 @@ pub(crate) struct Evidence<'a> {
     pub acked: bool,
     /// The agent took the assignment as last written and reports nothing of the App.
     pub clear: bool,
+    /// The entry or the status names a VIP. Few do, and this spares a look at both.
+    pub has_vip: bool,
 }
 
 /// A VIP that a node may hold.
@@ -85,8 +87,8 @@ impl<'a> Evidence<'a> {
 
     /// The unsettled claims on VIPs: by the entry, and by what is seen where that is another address.
     pub(crate) fn vip_claims(&self) -> impl Iterator<Item = VipClaim<'a>> + use<'a> {
-        let seen = self.observed.filter(|_| !self.lost).and_then(|o| o.vip.as_ref()).filter(|v| v.present);
-        let planned = self.standing().and_then(|entry| {
+        let seen = self.observed.filter(|_| self.has_vip && !self.lost).and_then(|o| o.vip.as_ref()).filter(|v| v.present);
+        let planned = self.standing().filter(|_| self.has_vip).and_then(|entry| {
             let vip = entry.vip.as_ref()?;
             let (epoch, marked) = if vip.hold { (vip.epoch, false) } else { (vip.releasing?, true) };
             let present = seen.is_some_and(|v| ip(&v.address) == ip(&vip.address));

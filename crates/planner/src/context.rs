@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use cluster_schemas::app::unit_name;
 use cluster_schemas::assignment::{AppAssignment, Reason, ReasonCode, RingAssignment, Role, RunSpec, VipAssignment};
+use cluster_schemas::resources::Amounts;
 use cluster_schemas::{App, Mode};
 
 use crate::claims::Evidence;
@@ -82,6 +84,8 @@ pub(crate) struct Context<'w, 'a> {
     /// In the order of the nodes.
     pub evidence: &'w [Evidence<'a>],
     pub matching: Rc<Matching>,
+    /// What runs, by its present spec.
+    pub run: Arc<RunSpec>,
     /// Nodes where an App runs that this one has to be kept apart from.
     pub away: BTreeMap<usize, &'a str>,
     /// Nodes where such an App is on its way out: nothing of this one may start there yet, but what is there stays.
@@ -90,6 +94,10 @@ pub(crate) struct Context<'w, 'a> {
     pub beside: Vec<(&'a str, BTreeSet<usize>)>,
     /// Nodes where another App still has to let go of the same unit.
     pub busy: BTreeSet<usize>,
+    /// What it asks of each node.
+    pub asks: Amounts,
+    /// What is set apart on each node, for this App too.
+    pub reserved: &'w [Amounts],
 }
 
 impl<'a> Context<'_, 'a> {
@@ -115,7 +123,11 @@ impl<'a> Context<'_, 'a> {
 
     /// Whether an instance may be newly placed on `node`.
     pub(crate) fn may_start(&self, node: usize) -> bool {
-        self.world.nodes[node].live && self.may_run(node) && !self.busy.contains(&node) && !self.away_soon.contains_key(&node)
+        self.world.nodes[node].live
+            && self.may_run(node)
+            && !self.busy.contains(&node)
+            && !self.away_soon.contains_key(&node)
+            && self.lacks(node).is_none()
     }
 
     /// The role last written for `node`, unless it belongs to an earlier App.
@@ -147,7 +159,7 @@ impl<'a> Context<'_, 'a> {
             role,
             epoch: 0,
             releasing: None,
-            run: run_spec(self.app),
+            run: Arc::clone(&self.run),
             vip: None,
             ring: None,
             reason,
@@ -195,6 +207,7 @@ impl<'a> Context<'_, 'a> {
         let mut rules = Vec::new();
         rules.extend(self.away.get(&node).or(self.away_soon.get(&node)).map(|other| Rule::Away(other)));
         rules.extend(self.beside.iter().filter(|(_, nodes)| !nodes.contains(&node)).map(|(other, _)| Rule::With(other)));
+        rules.extend(self.lacks(node));
         if !view.live {
             rules.push(Rule::Lost);
         } else if exclusive && !view.can_hold() {
@@ -208,7 +221,8 @@ impl<'a> Context<'_, 'a> {
 
     /// The sentence for a shortage.
     pub(crate) fn explain(&self, exclusive: bool) -> String {
-        crate::eligibility::explain(self.world, &self.app.spec.placement, |node| self.rules_now(node, exclusive))
+        let text = crate::eligibility::explain(self.world, &self.app.spec.placement, |node| self.rules_now(node, exclusive));
+        self.crowded().map_or_else(|| text.clone(), |crowded| format!("{text}; {crowded}"))
     }
 
     /// Notes with the number of nodes that may run it now.
@@ -219,22 +233,47 @@ impl<'a> Context<'_, 'a> {
         };
         if let Some((_, nodes)) = self.beside.iter().min_by_key(|(_, nodes)| nodes.len()) {
             let eligible = nodes.iter().filter(|n| able_now(n) && self.may_start(**n)).count();
-            return AppNotes { eligible, ..AppNotes::default() };
+            return AppNotes { eligible, crowded: self.crowded(), ..AppNotes::default() };
         }
         // Counted by exceptions: looking at every node for every App would cost more than all the rest.
         let able = if exclusive { self.matching.holding } else { self.matching.live };
         let foreign = self.evidence.iter().filter(|e| e.foreign(self.app)).map(|e| e.node);
         let mut exceptions: Vec<usize> = self.away.keys().chain(self.away_soon.keys()).chain(&self.busy).copied().chain(foreign).collect();
+        if !self.asks.is_zero() {
+            exceptions.extend(self.matching.list.iter().filter(|n| self.lacks(**n).is_some()));
+        }
         exceptions.sort_unstable();
         exceptions.dedup();
         let out = exceptions.iter().filter(|n| able_now(n));
-        AppNotes { eligible: able - out.count(), ..AppNotes::default() }
+        AppNotes { eligible: able - out.count(), crowded: self.crowded(), ..AppNotes::default() }
     }
+}
+
+/// What runs by the spec of `app`: the copy that an entry has already, where one has it, for it is compared and kept at no cost.
+pub(crate) fn shared_run(app: &App, evidence: &[Evidence<'_>]) -> Arc<RunSpec> {
+    let known = evidence.iter().filter_map(|e| e.entry).find(|e| e.uid == app.metadata.uid && e.generation == app.metadata.generation);
+    known.map(|e| &e.run).filter(|run| is_run_of(run, app)).map_or_else(|| Arc::new(run_spec(app)), Arc::clone)
+}
+
+/// Whether `run` is what the spec of `app` says.
+fn is_run_of(run: &RunSpec, app: &App) -> bool {
+    let spec = &app.spec;
+    run.unit == spec.unit
+        && run.exec == spec.exec
+        && run.standby == spec.standby
+        && run.database == spec.database
+        && run.hooks == spec.hooks
 }
 
 /// The part of the spec that says what runs.
 pub(crate) fn run_spec(app: &App) -> RunSpec {
-    RunSpec { unit: app.spec.unit.clone(), exec: app.spec.exec.clone(), standby: app.spec.standby, database: app.spec.database.clone() }
+    RunSpec {
+        unit: app.spec.unit.clone(),
+        exec: app.spec.exec.clone(),
+        standby: app.spec.standby,
+        database: app.spec.database.clone(),
+        hooks: app.spec.hooks.clone(),
+    }
 }
 
 /// A reason from its two halves.
@@ -298,8 +337,11 @@ fn from_observed(name: &str, app: Option<&App>, seen: &Evidence<'_>) -> AppAssig
         role: Role::Absent,
         epoch: observed.epoch.max(observed.gave_up),
         run: app.map_or_else(
-            || RunSpec { unit: unit.map(|u| cluster_schemas::app::UnitSpec { name: u.name, content: None }), ..RunSpec::default() },
-            run_spec,
+            || {
+                let unit = unit.map(|u| cluster_schemas::app::UnitSpec { name: u.name, content: None });
+                Arc::new(RunSpec { unit, ..RunSpec::default() })
+            },
+            |app| Arc::new(run_spec(app)),
         ),
         ..AppAssignment::default()
     }

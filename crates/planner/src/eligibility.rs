@@ -69,6 +69,12 @@ pub(crate) enum Rule<'p> {
     With(&'p str),
     /// Another App that has to be kept apart runs there.
     Away(&'p str),
+    /// Its capacity is not known, and resources are asked for.
+    Capacity,
+    /// Too little processor time is left for `placement.resources`.
+    Cpu,
+    /// Too little memory is left for `placement.resources`.
+    Memory,
     /// Its heartbeat is not heard.
     Lost,
     /// It hears no majority of the nodes, and the App is exclusive.
@@ -85,6 +91,9 @@ impl Rule<'_> {
             Self::Avoided(key, value) => format!("avoidLabels {key}={value} leaves out"),
             Self::With(app) => format!("running beside App {app} leaves out"),
             Self::Away(app) => format!("keeping away from App {app} leaves out"),
+            Self::Capacity => "capacity not known:".to_owned(),
+            Self::Cpu => "too little cpu left:".to_owned(),
+            Self::Memory => "too little memory left:".to_owned(),
             Self::Lost => "not heard:".to_owned(),
             Self::Quorum => "without a majority of the nodes:".to_owned(),
             Self::Leftover => "still letting go of what ran there:".to_owned(),
@@ -107,6 +116,9 @@ impl Rule<'_> {
             Self::Avoided(key, value) => format!("take the label {key}={value} off {node}"),
             Self::With(app) => format!("have App {app} run on {node}, or drop it from withApps"),
             Self::Away(app) => format!("move App {app} away from {node}, or drop the awayFromApps between the two"),
+            Self::Capacity => format!("run a newer agent on {node}"),
+            Self::Cpu => format!("have less cpu reserved on {node}, or ask for less"),
+            Self::Memory => format!("have less memory reserved on {node}, or ask for less"),
             Self::Lost => format!("bring {node} back"),
             Self::Quorum => format!("connect {node} with a majority of the nodes"),
             Self::Leftover => format!("wait until {node} has let go"),

@@ -69,6 +69,8 @@ impl Plan {
 pub struct AppNotes {
     /// Nodes that are Live and on which the App may run now.
     pub eligible: usize,
+    /// Eligible nodes that have too little room for `placement.resources`, each with what it lacks.
+    pub crowded: Option<String>,
     /// Why fewer instances are placed than asked for.
     pub shortage: Option<Shortage>,
     /// Another App has an older claim on the same VIP or unit: nothing is placed. A sentence that names it.

@@ -20,6 +20,7 @@
 //! - A standby reports `Failed` as long as its last attempt counts against it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use cluster_schemas::assignment::{AppAssignment, Order, ReasonCode, Role};
 use cluster_schemas::{App, Assignment, Mode};
@@ -35,6 +36,7 @@ mod order;
 mod pool;
 mod prefer;
 mod ring;
+mod room;
 mod singleton;
 pub mod status;
 mod vip;
@@ -46,9 +48,10 @@ pub use leases::{LeasedPlan, plan_leased};
 pub use singleton::STANDBYS_MAX;
 
 use conflict::Conflicts;
-use context::{Board, Context, Entries, absent, reason};
+use context::{Board, Context, Entries, absent, reason, shared_run};
 use eligibility::Selectors;
 use order::{PlanningOrder, planning_order};
+use room::Rooms;
 use world::World;
 
 /// Most entries of an App whose peers are listed in each of them. With more of them peers stay empty: lists in every entry would
@@ -64,8 +67,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
         conflicts: Conflicts::new(&world),
         order: planning_order(input.apps),
         board: Board::new(&world),
+        rooms: Rooms::new(&world),
         running: BTreeMap::new(),
-        per_node: vec![BTreeMap::new(); world.nodes.len()],
+        per_node: world.nodes.iter().map(|view| Vec::with_capacity(view.last.map_or(0, |a| a.apps.len()))).collect(),
         plan: Plan::default(),
     };
     planner.plan_apps();
@@ -78,9 +82,11 @@ struct Planner<'w, 'a> {
     conflicts: Conflicts<'a>,
     order: PlanningOrder<'a>,
     board: Board,
+    rooms: Rooms<'a>,
     /// Nodes where Apps that others look at run, and whether they stay there.
     running: BTreeMap<&'a str, BTreeMap<usize, bool>>,
-    per_node: Vec<BTreeMap<String, AppAssignment>>,
+    /// Entries of each node in the order in which Apps are planned.
+    per_node: Vec<Vec<(&'a str, AppAssignment)>>,
     plan: Plan,
 }
 
@@ -114,16 +120,20 @@ impl<'a> Planner<'_, 'a> {
         });
         let beside = beside.collect();
         let busy = if self.conflicts.nothing_lingers() { BTreeSet::new() } else { self.conflicts.busy(name, &app.unit_name()) };
+        let (asks, reserved) = self.rooms.of(name);
         let ctx = Context {
             world: self.world,
             name,
             app,
             evidence: self.world.evidence(name),
             matching: selectors.matching(self.world, &app.spec.placement),
+            run: shared_run(app, self.world.evidence(name)),
             away,
             away_soon,
             beside,
             busy,
+            asks,
+            reserved,
         };
         let (mut entries, mut notes, newest) = match app.spec.mode {
             Mode::Singleton => singleton::plan(&ctx, &self.board),
@@ -193,6 +203,7 @@ impl<'a> Planner<'_, 'a> {
 
     fn settle(&mut self, name: &'a str, entries: Entries) {
         self.board.account(self.world.evidence(name), &entries);
+        self.rooms.account(name, self.world.evidence(name), &entries);
         if self.order.watched.contains(name) {
             let stays = |e: &AppAssignment| match e.role {
                 Role::Active | Role::Member => Some(true),
@@ -202,7 +213,7 @@ impl<'a> Planner<'_, 'a> {
             self.running.insert(name, entries.iter().filter_map(|(node, e)| stays(e).map(|stays| (*node, stays))).collect());
         }
         for (node, entry) in entries {
-            self.per_node[node].insert(name.to_owned(), entry);
+            self.per_node[node].push((name, entry));
         }
     }
 
@@ -212,29 +223,36 @@ impl<'a> Planner<'_, 'a> {
             self.remember(format!("vip/{ip}"), epoch);
         }
         self.plan.gone.sort();
-        let members: Vec<String> = input.nodes.keys().cloned().collect();
+        let members = shared_members(input);
         for (view, apps) in self.world.nodes.iter().zip(self.per_node) {
             let name = &view.node.name;
-            let mut assignment = Assignment {
+            // Made from all at once: one by one would move most of them several times.
+            let apps: BTreeMap<String, AppAssignment> = apps.into_iter().map(|(name, entry)| (name.to_owned(), entry)).collect();
+            let unchanged = view.last.filter(|last| {
+                last.order.incarnation == input.incarnation
+                    && last.boot_id == view.node.boot_id
+                    && last.members == members
+                    && last.apps == apps
+            });
+            let assignment = Assignment {
                 node: name.clone(),
-                order: Order::default(),
+                order: unchanged.map_or_else(|| next_order(input, view), |last| last.order.clone()),
                 boot_id: view.node.boot_id.clone(),
-                members: members.clone(),
+                members: Arc::clone(&members),
                 apps,
                 // What an operator signed is no matter of planning.
                 ..Assignment::default()
             };
-            let unchanged = view.last.filter(|last| {
-                last.order.incarnation == input.incarnation
-                    && last.boot_id == assignment.boot_id
-                    && last.members == assignment.members
-                    && last.apps == assignment.apps
-            });
-            assignment.order = unchanged.map_or_else(|| next_order(input, view), |last| last.order.clone());
             self.plan.assignments.insert(name.clone(), assignment);
         }
         self.plan
     }
+}
+
+/// The names of all nodes: the list that the last plan's assignments share, if it is still true.
+fn shared_members(input: &Input<'_>) -> Arc<Vec<String>> {
+    let last = input.assignments.values().next().map(|a| &a.members);
+    last.filter(|members| members.iter().eq(input.nodes.keys())).map_or_else(|| Arc::new(input.nodes.keys().cloned().collect()), Arc::clone)
 }
 
 /// Newer than what was written, and than what the agent or any of its workers says to have taken, should the store have lost that.

@@ -37,6 +37,9 @@ impl<'a> Context<'_, 'a> {
         if hard && !self.beside.is_empty() {
             because.push(self.beside_whom());
         }
+        if !self.asks.is_zero() {
+            because.push(format!("room for {}", self.asks));
+        }
         if let Some(key) = &placement.spread_by {
             because.push(format!("spread by {key} (here {})", self.value(node, key).unwrap_or("without it")));
         }
@@ -56,7 +59,8 @@ impl<'a> Context<'_, 'a> {
     pub(crate) fn chosen(&self, node: usize, criteria: &str) -> String {
         let mut parts = self.because(node, true);
         parts.push(criteria.to_owned());
-        format!("chosen: {}", parts.join(", "))
+        let crowded = self.crowded().map(|text| format!("; {text}")).unwrap_or_default();
+        format!("chosen: {}{crowded}", parts.join(", "))
     }
 
     /// `sentence` about an instance, with the rules that are its reason, too.

@@ -229,7 +229,8 @@ fn standbys(ctx: &Context<'_, '_>, board: &Board, active: Option<usize>) -> Vec<
     let mut ranked: Vec<_> = before.map(|n| rank(n, true)).collect();
     // Live ones that stand by already come first: where they fill all places, nobody else needs to be looked at.
     if ranked.iter().filter(|((lost, _), ..)| !lost).count() < places {
-        let new = ctx.matching.list.iter().copied().filter(|n| ctx.world.nodes[*n].live && !ctx.busy.contains(n));
+        let new = ctx.matching.list.iter().copied();
+        let new = new.filter(|n| ctx.world.nodes[*n].live && !ctx.busy.contains(n) && ctx.lacks(*n).is_none());
         let new = new.filter(|n| !matches!(ctx.role(*n), Some(Role::Standby | Role::Active)) && free(n));
         ranked.extend(new.map(|n| rank(n, false)));
     }

@@ -251,7 +251,11 @@ fn degraded(parts: &[Part<'_>]) -> Condition {
 
 fn placed(notes: &AppNotes) -> Condition {
     match &notes.shortage {
-        None => condition("Placed", true, "Placed", format!("{} node{} may run it", notes.eligible, words::plural(notes.eligible))),
+        None => {
+            let crowded = notes.crowded.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
+            let message = format!("{} node{} may run it{crowded}", notes.eligible, words::plural(notes.eligible));
+            condition("Placed", true, "Placed", message)
+        }
         Some(s) if s.none => condition("Placed", false, "NoEligibleNode", s.message.clone()),
         Some(s) => condition("Placed", false, "FewerNodesThanReplicas", s.message.clone()),
     }

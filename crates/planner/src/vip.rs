@@ -12,6 +12,9 @@ use crate::input::AppNotes;
 
 /// Fills in the VIP of every entry; tells the newest epoch of the slot.
 pub(crate) fn plan(ctx: &Context<'_, '_>, entries: &mut Entries, notes: &mut AppNotes) -> Option<(String, u64)> {
+    if ctx.app.spec.vip.is_none() && !ctx.evidence.iter().any(|e| e.has_vip) {
+        return None;
+    }
     let members: Vec<usize> = entries.iter().filter(|(_, e)| e.role == Role::Member).map(|(node, _)| *node).collect();
     let Some(spec) = ctx.app.spec.vip.as_ref() else {
         // A VIP that the spec does not name any more still has to be let go.

@@ -1,7 +1,7 @@
 //! Small helpers for sentences.
 
 /// Most names that a sentence lists before it counts the rest.
-const NAMES_MAX: usize = 5;
+pub(crate) const NAMES_MAX: usize = 5;
 
 /// `a`, `a and b`, `a, b and c`, `a, b, c, d, e and 7 more`.
 pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {

@@ -41,13 +41,58 @@ pub(crate) struct VipFacts<'a> {
     pub claims: Vec<(&'a str, usize)>,
 }
 
+/// Evidence by App.
+#[derive(Debug)]
+struct Register<'a> {
+    /// Names of the Apps that exist, sorted.
+    known: Vec<&'a str>,
+    /// Their evidence.
+    evidence: Vec<Vec<Evidence<'a>>>,
+    /// Of Apps that do not exist.
+    others: BTreeMap<&'a str, Vec<Evidence<'a>>>,
+    /// Where the next App is expected among `known`.
+    next: usize,
+}
+
+impl<'a> Register<'a> {
+    fn new(input: &Input<'a>) -> Self {
+        let known: Vec<&str> = input.apps.keys().map(String::as_str).collect();
+        let evidence = vec![Vec::new(); known.len()];
+        Self { known, evidence, others: BTreeMap::new(), next: 0 }
+    }
+
+    fn add(&mut self, app: &'a str, found: Evidence<'a>) {
+        // Names come sorted, and Apps that run everywhere lie side by side: often no search is needed.
+        let at = if self.known.get(self.next) == Some(&app) { Ok(self.next) } else { self.known.binary_search(&app) };
+        match at {
+            Ok(at) => {
+                self.next = at + 1;
+                self.evidence[at].push(found);
+            }
+            Err(_) => self.others.entry(app).or_default().push(found),
+        }
+    }
+
+    fn get(&self, app: &str) -> &[Evidence<'a>] {
+        match self.known.binary_search(&app) {
+            Ok(at) => &self.evidence[at],
+            Err(_) => self.others.get(app).map_or(&[], Vec::as_slice),
+        }
+    }
+
+    fn seen(&self) -> impl Iterator<Item = &'a str> + '_ {
+        let known = self.known.iter().zip(&self.evidence).filter(|(_, evidence)| !evidence.is_empty());
+        known.map(|(app, _)| *app).chain(self.others.keys().copied())
+    }
+}
+
 /// The input, indexed.
 #[derive(Debug)]
 pub(crate) struct World<'a> {
     pub input: &'a Input<'a>,
     /// Sorted by name; a node's number is its place here.
     pub nodes: Vec<NodeView<'a>>,
-    evidence: BTreeMap<&'a str, Vec<Evidence<'a>>>,
+    evidence: Register<'a>,
     vips: BTreeMap<&'a str, VipFacts<'a>>,
     /// Entries of nodes that are not registered any more: only their epochs count.
     strays: BTreeMap<&'a str, Vec<&'a AppAssignment>>,
@@ -69,7 +114,7 @@ impl<'a> World<'a> {
                 }
             })
             .collect();
-        let mut world = Self { input, nodes, evidence: BTreeMap::new(), vips: BTreeMap::new(), strays: BTreeMap::new() };
+        let mut world = Self { input, nodes, evidence: Register::new(input), vips: BTreeMap::new(), strays: BTreeMap::new() };
         world.gather();
         world
     }
@@ -87,6 +132,7 @@ impl<'a> World<'a> {
                     same_boot: view.same_boot,
                     acked: taken && observed.is_none_or(|o| o.seen >= generation),
                     clear: taken && observed.is_none(),
+                    has_vip: entry.is_some_and(|e| e.vip.is_some()) || observed.is_some_and(|o| o.vip.is_some()),
                 };
                 for claim in found.vip_claims() {
                     let facts = self.vips.entry(ip(claim.address)).or_default();
@@ -101,18 +147,18 @@ impl<'a> World<'a> {
                     let facts = self.vips.entry(ip(&vip.address)).or_default();
                     facts.epoch = facts.epoch.max(vip.epoch).max(vip.gave_up);
                 }
-                self.evidence.entry(app).or_default().push(found);
+                self.evidence.add(app, found);
             };
-            let seen = view.status.map(|s| &s.apps);
-            if let Some(last) = view.last {
-                for (app, entry) in &last.apps {
-                    add(app, Some(entry), seen.and_then(|apps| apps.get(app)));
+            // Both sorted by App: side by side, for looking each up in the other would take most of the time.
+            let mut seen = view.status.into_iter().flat_map(|s| &s.apps).peekable();
+            for (app, entry) in view.last.into_iter().flat_map(|a| &a.apps) {
+                while let Some((before, observed)) = seen.next_if(|(other, _)| *other < app) {
+                    add(before, None, Some(observed));
                 }
+                add(app, Some(entry), seen.next_if(|(other, _)| *other == app).map(|(_, observed)| observed));
             }
-            for (app, observed) in seen.into_iter().flatten() {
-                if view.last.is_none_or(|last| !last.apps.contains_key(app)) {
-                    add(app, None, Some(observed));
-                }
+            for (app, observed) in seen {
+                add(app, None, Some(observed));
             }
         }
         for (name, assignment) in self.input.assignments {
@@ -140,12 +186,12 @@ impl<'a> World<'a> {
 
     /// Evidence about `app`, in the order of the nodes.
     pub(crate) fn evidence(&self, app: &str) -> &[Evidence<'a>] {
-        self.evidence.get(app).map_or(&[], Vec::as_slice)
+        self.evidence.get(app)
     }
 
-    /// Names of all Apps with evidence anywhere.
+    /// Names of all Apps with evidence anywhere, those that exist first.
     pub(crate) fn seen_apps(&self) -> impl Iterator<Item = &'a str> + '_ {
-        self.evidence.keys().copied()
+        self.evidence.seen()
     }
 
     /// What is known of the VIP with this address.

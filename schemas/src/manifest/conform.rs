@@ -17,8 +17,16 @@ const DROPPED: [&str; 5] =
     ["/status", "/metadata/uid", "/metadata/generation", "/metadata/creationTimestamp", "/metadata/deletionTimestamp"];
 
 /// Fields that the design has and this version has not.
-pub(super) const NOT_IMPLEMENTED: [&str; 6] =
-    ["/spec/hooks", "/spec/health", "/spec/update", "/spec/failover", "/spec/services", "/spec/placement/resources"];
+pub(super) const NOT_IMPLEMENTED: [&str; 8] = [
+    "/spec/health",
+    "/spec/failover",
+    "/spec/services",
+    "/spec/hooks/onActive",
+    "/spec/hooks/onPassive",
+    "/spec/hooks/onStart",
+    "/spec/hooks/onStop",
+    "/spec/hooks/onMemberChange",
+];
 
 /// Most known fields that a message lists.
 const LISTED_MAX: usize = 12;

@@ -126,6 +126,16 @@ rules! {
     PlacementWith => "placement-with",
     /// Not the key of a label, or a mode that has nothing to spread.
     PlacementSpread => "placement-spread",
+    /// No amount of processor time or memory.
+    PlacementResources => "placement-resources",
+    /// An order of update that no systemd unit can have.
+    UpdateOrder => "update-order",
+    /// More instances down at a time than the mode has.
+    UpdateUnavailable => "update-unavailable",
+    /// `hooks` with a mode that has no partitions.
+    HooksRefused => "hooks-refused",
+    /// A time-out that cannot be read, or one that is too long.
+    HookTimeout => "hook-timeout",
     /// A database path that is not absolute and normalised, or lies where nothing is kept.
     DatabasePath => "database-path",
 }

@@ -11,6 +11,7 @@ use crate::input::{Input, Liveness, Plan};
 
 mod exclusive;
 mod placement;
+mod room;
 
 /// Which rule a plan breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +30,8 @@ pub enum Rule {
     Release,
     /// An entry leaves an assignment only after the node confirmed that nothing is left.
     Dropped,
+    /// No place is new on a node whose capacity is less than what all with a place there ask for.
+    Room,
     /// Nothing runs where its App may not run, or for an App that is deleted or lost a conflict.
     Eligible,
     /// Replicas: never fewer than asked for by our own doing (rule S1), never more new ones than asked for.
@@ -63,6 +66,7 @@ pub fn check(input: &Input<'_>, plan: &Plan) -> Vec<Violation> {
     dropped(input, plan, &mut report);
     gone(input, plan, &mut report);
     placement::check(input, plan, &mut report);
+    room::check(input, plan, &mut report);
     report.violations.sort();
     report.violations
 }

@@ -188,7 +188,8 @@ fn replicas(input: &Input<'_>, plan: &Plan, app: &App, at: &[Site<'_>], free: bo
     let new = members.iter().filter(|s| !was_member(s, app)).count();
     let staying = members.iter().filter(|s| was_member(s, app) && matches(app, s)).count();
     report.unless(new == 0 || new + staying <= asked, Rule::Replicas, || format!("App {name} gets {new} instances beside {staying}"));
-    if members.len() < asked {
+    // Where there is room is for `room` to judge.
+    if members.len() < asked && app.spec.placement.asks().is_zero() {
         let idle = Site::all(input, plan).find(|s| s.live && matches(app, s) && !is(s, app, Role::Member) && !blocked(app, s));
         if let Some(site) = idle {
             report.add(Rule::Replicas, format!("App {name} has {} of {asked} instances, and none on {}", members.len(), site.name));

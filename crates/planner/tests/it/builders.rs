@@ -75,6 +75,7 @@ pub(crate) fn mk_node(name: &str) -> NodeInput {
             addresses: BTreeMap::new(),
             boot_id: boot_id.clone(),
             agent_version: "0.1.0".to_owned(),
+            capacity: None,
             registered_at: None,
         },
         liveness: Liveness::Live,

@@ -62,7 +62,7 @@ fn nodes_and_orders() {
     let cluster = platform();
     let found = broken(&cluster, |p| drop(p.assignments.remove("n3")));
     assert_names(&found, Rule::Nodes);
-    let found = broken(&cluster, |p| change(p, &cluster, "n1").members.truncate(2));
+    let found = broken(&cluster, |p| std::sync::Arc::make_mut(&mut change(p, &cluster, "n1").members).truncate(2));
     assert_eq!(found, [Rule::Nodes].into());
     let found = broken(&cluster, |p| change(p, &cluster, "n1").boot_id.push('x'));
     assert_names(&found, Rule::Nodes);

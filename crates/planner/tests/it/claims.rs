@@ -165,6 +165,6 @@ fn an_empty_cluster_and_a_node_without_apps_are_planned_too() {
     assert_eq!(cluster.status("db").condition("Placed").unwrap().message, "no node is registered");
     let mut cluster = Cluster::of(2, []);
     cluster.step();
-    assert_eq!(cluster.assignments["n1"].members, ["n1", "n2"]);
+    assert_eq!(cluster.assignments["n1"].members.as_slice(), ["n1", "n2"]);
     assert!(cluster.assignments["n1"].apps.is_empty());
 }

@@ -11,6 +11,7 @@ mod platform;
 mod pool;
 mod random;
 mod ring;
+mod room;
 mod sim;
 mod singleton;
 mod statuses;

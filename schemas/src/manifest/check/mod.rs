@@ -1,5 +1,6 @@
 //! The second pass, second half: the rules for values and across fields, on an App that has the right shape.
 
+mod changes;
 mod network;
 mod placement;
 mod run;
@@ -36,6 +37,7 @@ pub(super) fn check(app: &App, bad: &Bad, problems: &mut Problems) {
     checker.vip();
     checker.database();
     checker.placement();
+    checker.changes();
 }
 
 struct Checker<'a> {

@@ -6,6 +6,7 @@ use super::super::text::quote;
 use super::Checker;
 use crate::app::Mode;
 use crate::name::check_label_key;
+use crate::resources::{cpu_millis, memory_bytes};
 
 /// Most nodes that `placement.nodes` may name.
 pub(super) const NODES_MAX: usize = 1024;
@@ -29,6 +30,7 @@ impl Checker<'_> {
         self.names("/spec/placement/withApps", Rule::PlacementWith, &placement.with_apps, WITH_MAX, "App");
         self.names("/spec/placement/awayFromApps", Rule::PlacementAway, &placement.away_from_apps, AWAY_MAX, "App");
         self.spread_by();
+        self.resources();
         for (n, app) in placement.with_apps.iter().enumerate().filter(|(_, app)| placement.away_from_apps.contains(app)) {
             let message = format!("{} stands in `awayFromApps` too", quote(app));
             self.value(&format!("/spec/placement/withApps/{n}"), Rule::PlacementWith, message, "leave out one of the two".to_owned());
@@ -92,6 +94,34 @@ impl Checker<'_> {
         if self.spreads() {
             let message = "mode `Spread` runs on every eligible node, and has nothing to choose";
             self.key("/spec/placement/spreadBy", Rule::PlacementSpread, message, "leave it out".to_owned());
+        }
+    }
+
+    fn resources(&mut self) {
+        let Some(asked) = &self.app.spec.placement.resources else { return };
+        let cpu = ("cpu", asked.cpu.as_deref(), cpu_millis as fn(&str) -> Option<u64>, "`500m` or `0.5` of a core, at most 9999");
+        let memory = ("memory", asked.memory.as_deref(), memory_bytes as _, "bytes, or such as `256Mi` or `1.5Gi`");
+        for (name, given, read, right) in [cpu, memory] {
+            let Some(given) = given else { continue };
+            let pointer = format!("/spec/placement/resources/{name}");
+            match read(given) {
+                Some(0) => {
+                    let message = format!("{} asks for nothing", quote(given));
+                    self.value(&pointer, Rule::PlacementResources, message, "leave it out, or ask for some".to_owned());
+                }
+                Some(_) => {}
+                None => {
+                    let message = format!("{} is no amount of {}", quote(given), if name == "cpu" { "processor time" } else { name });
+                    // Units of a thousand are those of systemd to some and those of Kubernetes to others: neither is guessed.
+                    let number = given.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+                    let unit = given[number.len()..].chars().next().map(|c| format!("{number}{}i", c.to_ascii_uppercase()));
+                    let hint = match unit.filter(|text| name == "memory" && memory_bytes(text).is_some()) {
+                        Some(text) => format!("units are those of 1024: write {}", quote(&text)),
+                        None => format!("write {right}"),
+                    };
+                    self.value(&pointer, Rule::PlacementResources, message, hint);
+                }
+            }
         }
     }
 

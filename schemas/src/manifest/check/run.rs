@@ -1,5 +1,7 @@
 //! What runs: a unit or a command.
 
+use std::collections::BTreeMap;
+
 use super::super::problem::{Problem, Side, join};
 use super::super::rule::Rule;
 use super::super::text::{did_you_mean, guess, list, quote};
@@ -123,36 +125,8 @@ impl Checker<'_> {
 
     fn exec(&mut self, exec: &ExecSpec) {
         const COMMAND: &str = "/spec/exec/command";
-        match exec.command.first() {
-            None => {
-                let hint = "the first item is the program: `[/usr/bin/myapp]`".to_owned();
-                self.value(COMMAND, Rule::CommandEmpty, "the command is empty", hint);
-            }
-            Some(program) if !program.starts_with('/') => {
-                let message = format!("{} is not the absolute path of a program", quote(program));
-                let hint = if program.contains(' ') && exec.command.len() == 1 {
-                    let words = program.split_whitespace().collect::<Vec<_>>().join(", ");
-                    format!("there is no shell: write {}", quote(&format!("[{words}]")))
-                } else {
-                    "the path begins with `/`; no PATH is searched".to_owned()
-                };
-                self.value(&format!("{COMMAND}/0"), Rule::CommandPath, message, hint);
-            }
-            Some(program)
-                if program.ends_with('/') || program.contains(['"', '\'', '\\']) || program.split('/').any(|part| part == "..") =>
-            {
-                let message = format!("{} is no path that systemd executes", quote(program));
-                let hint = "no quotes, no backslashes, no `..`, no `/` at the end".to_owned();
-                self.value(&format!("{COMMAND}/0"), Rule::CommandPath, message, hint);
-            }
-            Some(_) => {}
-        }
-        self.at_most(COMMAND, exec.command.len(), COMMAND_ITEMS_MAX, "argument");
-        self.at_most(COMMAND, exec.command.iter().map(String::len).sum(), EXEC_BYTES_MAX, "byte");
-        for (n, argument) in exec.command.iter().enumerate() {
-            self.exec_text(&format!("{COMMAND}/{n}"), argument);
-        }
-        self.environment(exec);
+        self.command(COMMAND, &exec.command);
+        self.environment("/spec/exec/environment", &exec.environment);
         self.account("/spec/exec/user", "user", exec.user.as_deref());
         self.account("/spec/exec/group", "group", exec.group.as_deref());
         if let Some(directory) = &exec.working_directory
@@ -165,12 +139,44 @@ impl Checker<'_> {
         self.limits(exec);
     }
 
-    fn environment(&mut self, exec: &ExecSpec) {
-        const AT: &str = "/spec/exec/environment";
-        self.at_most(AT, exec.environment.len(), ENVIRONMENT_ITEMS_MAX, "variable");
-        self.at_most(AT, exec.environment.iter().map(|(k, v)| k.len() + v.len()).sum(), EXEC_BYTES_MAX, "byte");
-        for (name, value) in &exec.environment {
-            let pointer = join(AT, name);
+    /// A program with its arguments.
+    pub(super) fn command(&mut self, at: &str, command: &[String]) {
+        match command.first() {
+            None => {
+                let hint = "the first item is the program: `[/usr/bin/myapp]`".to_owned();
+                self.value(at, Rule::CommandEmpty, "the command is empty", hint);
+            }
+            Some(program) if !program.starts_with('/') => {
+                let message = format!("{} is not the absolute path of a program", quote(program));
+                let hint = if program.contains(' ') && command.len() == 1 {
+                    let words = program.split_whitespace().collect::<Vec<_>>().join(", ");
+                    format!("there is no shell: write {}", quote(&format!("[{words}]")))
+                } else {
+                    "the path begins with `/`; no PATH is searched".to_owned()
+                };
+                self.value(&format!("{at}/0"), Rule::CommandPath, message, hint);
+            }
+            Some(program)
+                if program.ends_with('/') || program.contains(['"', '\'', '\\']) || program.split('/').any(|part| part == "..") =>
+            {
+                let message = format!("{} is no path that systemd executes", quote(program));
+                let hint = "no quotes, no backslashes, no `..`, no `/` at the end".to_owned();
+                self.value(&format!("{at}/0"), Rule::CommandPath, message, hint);
+            }
+            Some(_) => {}
+        }
+        self.at_most(at, command.len(), COMMAND_ITEMS_MAX, "argument");
+        self.at_most(at, command.iter().map(String::len).sum(), EXEC_BYTES_MAX, "byte");
+        for (n, argument) in command.iter().enumerate() {
+            self.exec_text(&format!("{at}/{n}"), argument);
+        }
+    }
+
+    pub(super) fn environment(&mut self, at: &str, environment: &BTreeMap<String, String>) {
+        self.at_most(at, environment.len(), ENVIRONMENT_ITEMS_MAX, "variable");
+        self.at_most(at, environment.iter().map(|(k, v)| k.len() + v.len()).sum(), EXEC_BYTES_MAX, "byte");
+        for (name, value) in environment {
+            let pointer = join(at, name);
             let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
             if !first || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
                 let hint = "letters, digits and `_`, the first no digit".to_owned();

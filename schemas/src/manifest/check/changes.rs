@@ -1,0 +1,48 @@
+//! How changes reach the instances, and what runs when partitions move.
+
+use super::super::rule::Rule;
+use super::super::text::quote;
+use super::Checker;
+use crate::app::Mode;
+use crate::update::UpdateOrder;
+
+impl Checker<'_> {
+    pub(super) fn changes(&mut self) {
+        self.update();
+        self.hooks();
+    }
+
+    fn update(&mut self) {
+        let Some(update) = &self.app.spec.update else { return };
+        if update.order == UpdateOrder::StartFirst {
+            let message = "`StartFirst` cannot be: a node has one systemd unit for an App, which does not run twice at a time";
+            self.value("/spec/update/order", Rule::UpdateOrder, message, "write `StopFirst`, or leave it out".to_owned());
+        }
+        if !(1..=super::REPLICAS_MAX).contains(&update.max_unavailable) {
+            let message = format!("`maxUnavailable` is not between 1 and {}", super::REPLICAS_MAX);
+            self.value("/spec/update/maxUnavailable", Rule::OutOfRange, message, None);
+        } else if self.sound("/spec/mode") && self.app.spec.mode == Mode::Singleton && update.max_unavailable > 1 {
+            let message = "a Singleton has one active instance, so that no more can be down";
+            self.value("/spec/update/maxUnavailable", Rule::UpdateUnavailable, message, "write 1, or leave it out".to_owned());
+        }
+    }
+
+    fn hooks(&mut self) {
+        let Some(hooks) = &self.app.spec.hooks else { return };
+        if self.sound("/spec/mode") && self.app.spec.mode != Mode::Ring {
+            let message = format!("mode `{}` has no partitions for `onOwn` and `onRelease`", self.app.spec.mode.as_str());
+            self.key("/spec/hooks", Rule::HooksRefused, message, "leave it out, or write `mode: Ring`".to_owned());
+        }
+        for (name, hook) in [("onOwn", &hooks.on_own), ("onRelease", &hooks.on_release)] {
+            let Some(hook) = hook else { continue };
+            let at = format!("/spec/hooks/{name}");
+            self.command(&format!("{at}/command"), &hook.command);
+            self.environment(&format!("{at}/environment"), &hook.environment);
+            if hook.timeout().is_none() {
+                let message = format!("{} is no time-out", quote(&hook.timeout));
+                let hint = "write such as `500ms`, `30s` or `2m`, at most an hour".to_owned();
+                self.value(&format!("{at}/timeout"), Rule::HookTimeout, message, hint);
+            }
+        }
+    }
+}
