@@ -289,7 +289,9 @@ fn an_ipv6_vip_is_there_at_once_and_not_used_for_own_connections() {
         is_ready.recv().unwrap();
         a.block_on(async || {
             let driver = Netlink::new();
+            let start = Instant::now();
             assert_eq!(driver.hold(&vip, Duration::from_secs(5)).await.unwrap(), Held::Fresh);
+            assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
             // With duplicate detection it would be tentative for a second and more.
             let seen = &a.addresses("eth0")["fd00::100"];
             assert!(seen["tentative"].is_null() && seen["deprecated"] == true, "{seen}");

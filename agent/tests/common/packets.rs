@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use etherparse::{ArpOperation, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
-use nix::ifaddrs::getifaddrs;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket, sockopt};
 
 /// What a frame is about.
@@ -85,6 +85,15 @@ fn read(frame: &[u8]) -> Option<(Kind, IpAddr, [u8; 6])> {
 
 /// Says on the only Ethernet interface of the calling thread's namespace that the machine `mac` has the address.
 pub(crate) fn claim(address: IpAddr, mac: [u8; 6]) {
+    let is_ethernet = |entry: &InterfaceAddress| {
+        entry.address.and_then(|address| address.as_link_addr().copied()).is_some_and(|link| link.hatype() == 1 && link.halen() == 6)
+    };
+    let found = getifaddrs().unwrap().find(is_ethernet).expect("an Ethernet interface");
+    claim_over(&found.interface_name, address, mac);
+}
+
+/// The same over a certain interface.
+pub(crate) fn claim_over(interface: &str, address: IpAddr, mac: [u8; 6]) {
     let mut frame = Vec::new();
     match address {
         IpAddr::V4(ip) => {
@@ -102,9 +111,8 @@ pub(crate) fn claim(address: IpAddr, mac: [u8; 6]) {
                 .unwrap();
         }
     }
-    let is_ethernet = |link: &nix::sys::socket::LinkAddr| link.hatype() == 1 && link.halen() == 6;
-    let found = getifaddrs().unwrap().filter_map(|entry| entry.address?.as_link_addr().copied()).find(is_ethernet);
-    let link = found.expect("an Ethernet interface");
+    let of_interface = |entry: InterfaceAddress| entry.address?.as_link_addr().copied().filter(|_| entry.interface_name == interface);
+    let link = getifaddrs().unwrap().find_map(of_interface).expect("the interface");
     let writer = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None).expect("a packet socket");
     sendto(writer.as_raw_fd(), &frame, &link, MsgFlags::empty()).expect("a frame on the wire");
 }

@@ -8,7 +8,7 @@ use cluster_agent::drivers::{Held, VipError, Vips as _};
 
 use super::conflicts::{STRANGER, announced, both, heard_while, ip, next};
 use crate::common::netns::Netns;
-use crate::common::packets::claim;
+use crate::common::packets::{claim, claim_over};
 use crate::{LONG, vip};
 
 #[test]
@@ -130,6 +130,38 @@ fn an_interface_that_is_switched_off_and_on_has_its_vips_again() {
             assert!(b.reaches(vip.ip(), server.local_addr().unwrap().port()), "{}", vip.address);
         }
     });
+}
+
+#[test]
+fn an_interface_that_is_made_anew_gets_its_vips_anew() {
+    let (a, b) = Netns::pair("eth0");
+    a.block_on(async || {
+        let driver = Netlink::new();
+        for vip in both("eth0") {
+            driver.hold(&vip, LONG).await.unwrap();
+        }
+        a.ip(&["link", "delete", "eth0"]);
+        for vip in both("eth0") {
+            let error = driver.hold(&vip, LONG).await.unwrap_err();
+            assert!(matches!(error, VipError::InterfaceMissing { .. }), "{error:?}");
+        }
+        // Another one, with another index and hardware address, of the same name.
+        let mut changes = driver.changes();
+        a.ip(&["link", "add", "eth0", "type", "veth", "peer", "name", "other"]);
+        a.ip(&["link", "set", "other", "up"]);
+        a.ip(&["link", "set", "eth0", "up"]);
+        tokio::time::timeout(Duration::from_secs(2), changes.changed()).await.expect("there is a new link").unwrap();
+        let mut conflicts = driver.conflicts();
+        for vip in both("eth0") {
+            assert_eq!(driver.hold(&vip, LONG).await.unwrap(), Held::Fresh);
+            driver.announce(&vip).await.unwrap();
+        }
+        // Watched on the new one.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        a.run(|| claim_over("other", ip(&both("eth0")[0]), STRANGER));
+        assert_eq!(next(&mut conflicts).await.interface, "eth0");
+    });
+    drop(b);
 }
 
 #[test]

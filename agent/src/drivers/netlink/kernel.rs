@@ -11,8 +11,9 @@ use futures_util::{Stream, StreamExt as _};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
+use tokio::time::Instant;
 
 /// The mark of our addresses: IFA_PROTO, the number in the column `proto` of `ip -d address`. 0 to 3 are the kernel's own; this one has
 /// no name in iproute2's tables.
@@ -26,6 +27,11 @@ const ENTRIES_MAX: usize = 65_536;
 /// How often a reading that is refused because another one is under way is tried again, and after what pause.
 const BUSY_RETRIES: u32 = 100;
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
+/// How long to wait for a fresh IPv6 address to work, and the pause between two looks. Also without duplicate detection the kernel makes
+/// its local route, and listens for questions about it, in a work item of its own: mostly within a millisecond, some later on a busy
+/// machine. A client that was told before that loses its first packet, and with it a second.
+const LOCAL_WAIT: Duration = Duration::from_millis(100);
+const LOCAL_PAUSE: Duration = Duration::from_millis(1);
 /// Metric of the routes we add: higher than what the kernel, networkd or people use for a connected network, so theirs win.
 const ROUTE_METRIC: u32 = 50_000;
 
@@ -200,6 +206,28 @@ impl Kernel {
         match self.ask(|handle| handle.route().add(route).execute()).await {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
             other => other,
+        }
+    }
+
+    /// Whether packets to the address are taken in here. An IPv6 address is listed a moment before that (see [`LOCAL_WAIT`]).
+    async fn is_local(&self, ip: Ipv6Addr) -> bool {
+        let asked = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128).build();
+        let answer = self.ask(async |handle| {
+            let mut stream = pin!(handle.route().get(asked).execute());
+            let mut kind = RouteType::Unspec;
+            while let Some(message) = stream.next().await {
+                kind = message?.header.kind;
+            }
+            Ok(kind)
+        });
+        matches!(answer.await, Ok(RouteType::Local))
+    }
+
+    /// Waits until packets to the address are taken in here, for a while.
+    pub(super) async fn wait_until_local(&self, ip: Ipv6Addr) {
+        let until = Instant::now() + LOCAL_WAIT;
+        while !self.is_local(ip).await && Instant::now() < until {
+            tokio::time::sleep(LOCAL_PAUSE).await;
         }
     }
 

@@ -180,7 +180,12 @@ impl Netlink {
                 self.kernel().delete(unmarked).await.map_err(refused(action))?;
                 Err(VipError::Unsupported { what: "this kernel does not keep the protocol of addresses: Linux 5.18 is needed" })
             }
-            _ => Ok(Held::Fresh),
+            _ => {
+                if let IpAddr::V6(ip) = wanted.ip {
+                    self.kernel().wait_until_local(ip).await;
+                }
+                Ok(Held::Fresh)
+            }
         }
     }
 
