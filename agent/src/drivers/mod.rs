@@ -6,12 +6,14 @@
 //! Both traits are level-triggered: every call says what should be, may be repeated at any time, and treats "already so" and
 //! "already gone" as success. What they report is what was seen, not what was asked for.
 
+pub mod flaps;
 mod neighbours;
 pub mod netlink;
 pub mod systemd;
+pub mod unit_change;
 pub mod unit_text;
 mod units;
 mod vips;
 
-pub use units::{ActiveState, Installed, InstalledUnit, LoadState, UnitError, UnitState, Units, Verb};
+pub use units::{ActiveState, Installed, InstalledUnit, LoadState, STARTED_BY_MAX, UnitError, UnitState, Units, Verb};
 pub use vips::{CONFLICTS_WAITING, Conflict, Held, HeldVip, Mac, VipError, Vips};
