@@ -6,7 +6,7 @@ use cluster_fence::UnitIndex;
 use cluster_lease::time::Span;
 use cluster_lease::types::{NodeName, Slot, SlotName};
 use cluster_schemas::PartitionSet;
-use cluster_schemas::app::Mode;
+use cluster_schemas::app::{Mode, Standby};
 use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, Role};
 use cluster_schemas::node::{AppObserved, InstanceState};
 
@@ -75,6 +75,8 @@ pub fn wanted(
     let t = if entry.lease_ms == 0 { DEFAULT_T } else { Span::from_millis(entry.lease_ms) };
     let failed = observed.is_some_and(|o| o.state == InstanceState::Failed);
     let running = observed.is_some_and(|o| o.state == InstanceState::Running);
+    // A hot unit is ready while it runs, a cold one while it did not fail.
+    let ready = !failed && (entry.run.standby == Standby::Cold || running);
     let is_candidate = |order: &[String]| order.iter().any(|n| n == node);
     if entry.mode == Mode::Singleton
         && is_candidate(&entry.candidates)
@@ -82,14 +84,7 @@ pub fn wanted(
     {
         into.insert(
             slot,
-            Wanted {
-                unit,
-                role: true,
-                t,
-                order: names(&entry.candidates),
-                ready: !failed,
-                seen: below(entry.role == Role::Active, entry.epoch),
-            },
+            Wanted { unit, role: true, t, order: names(&entry.candidates), ready, seen: below(entry.role == Role::Active, entry.epoch) },
         );
     }
     if let (Some(vip), Some(slot)) = (&entry.vip, vip_slot(entry))

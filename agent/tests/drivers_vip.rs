@@ -3,16 +3,15 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 mod common;
+mod vip;
 
-use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use cluster_agent::drivers::netlink::Netlink;
 use cluster_agent::drivers::{Held, VipError, Vips as _};
 use cluster_schemas::app::VipSpec;
 use common::netns::Netns;
-use etherparse::{ArpOperation, NetSlice, SlicedPacket};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt};
+use common::packets::{Kind, listen};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -108,7 +107,10 @@ fn an_address_that_somebody_else_put_there_is_never_touched() {
             let error = driver.hold(spec, LONG).await.unwrap_err();
             let VipError::AddressInUseByHand { address, interface } = &error else { panic!("{error:?}") };
             assert_eq!((address.to_string().as_str(), interface.as_str()), ("10.0.0.100", "eth0"));
-            assert!(error.is_permanent());
+            assert!(error.is_permanent() && error.reason() == "VipConfiguredByHand");
+            let message = "address 10.0.0.100 is already on interface eth0 and was not put there by clusterctl";
+            assert_eq!(error.to_string(), message);
+            assert_eq!(driver.probe(spec).await.unwrap_err().to_string(), message, "no question to the link is needed");
             assert!(!driver.present(spec).await.unwrap());
             driver.release(spec).await.unwrap();
         }
@@ -127,7 +129,8 @@ fn a_missing_or_down_interface_is_told_apart() {
             let missing = vip("10.0.0.100/24", name);
             let error = driver.hold(&missing, LONG).await.unwrap_err();
             assert!(matches!(&error, VipError::InterfaceMissing { interface } if interface == name), "{name:?}: {error:?}");
-            assert!(!error.is_permanent());
+            assert!(!error.is_permanent() && error.reason() == "InterfaceMissing");
+            assert_eq!(error.to_string(), format!("interface {name} does not exist on this node"));
             assert!(matches!(driver.announce(&missing).await.unwrap_err(), VipError::InterfaceMissing { .. }), "{name:?}");
             driver.release(&missing).await.unwrap();
             assert!(!driver.present(&missing).await.unwrap());
@@ -137,6 +140,7 @@ fn a_missing_or_down_interface_is_told_apart() {
         b.ip(&["link", "set", "b0", "down"]);
         let error = driver.hold(&vip_here, LONG).await.unwrap_err();
         assert!(matches!(error, VipError::InterfaceDown { reason: "it has no carrier", .. }), "{error:?}");
+        assert_eq!((error.reason(), error.to_string().as_str()), ("InterfaceDown", "interface eth0 is down: it has no carrier"));
         assert!(matches!(driver.announce(&vip_here).await.unwrap_err(), VipError::InterfaceDown { .. }));
         b.ip(&["link", "set", "b0", "up"]);
         assert_eq!(driver.hold(&vip_here, LONG).await.unwrap(), Held::Refreshed);
@@ -159,32 +163,6 @@ fn a_missing_or_down_interface_is_told_apart() {
         driver.release(&vip_here).await.unwrap();
         assert_eq!(driver.ours().await.unwrap(), []);
     });
-}
-
-/// A packet of gratuitous ARP as a reader on the other end of the cable saw it.
-#[derive(Debug, PartialEq, Eq)]
-struct Heard {
-    operation: u16,
-    from: String,
-    after: Duration,
-}
-
-/// Reads gratuitous ARP for 10.0.0.100 for `time`, in the namespace of the calling thread.
-fn listen(time: Duration, ready: &std::sync::mpsc::Sender<()>) -> Vec<Heard> {
-    let reader = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll).expect("a packet socket");
-    setsockopt(&reader, sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(0, 20_000)).unwrap();
-    ready.send(()).unwrap();
-    let (start, mut heard, mut buffer) = (Instant::now(), Vec::new(), [0; 2048]);
-    while start.elapsed() < time {
-        let Ok(length) = recv(reader.as_raw_fd(), &mut buffer, MsgFlags::empty()) else { continue };
-        let Ok(packet) = SlicedPacket::from_ethernet(&buffer[..length]) else { continue };
-        let Some(NetSlice::Arp(arp)) = &packet.net else { continue };
-        if arp.sender_protocol_addr() == [10, 0, 0, 100] && arp.target_protocol_addr() == [10, 0, 0, 100] {
-            let from = arp.sender_hw_addr().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
-            heard.push(Heard { operation: arp.operation().0, from, after: start.elapsed() });
-        }
-    }
-    heard
 }
 
 #[test]
@@ -213,10 +191,9 @@ fn neighbours_hear_three_announcements_in_both_forms_and_follow() {
         });
         reader.join().unwrap()
     });
-    let operations: Vec<_> = heard.iter().map(|arp| arp.operation).collect();
-    let (request, reply) = (ArpOperation::REQUEST.0, ArpOperation::REPLY.0);
-    assert_eq!(operations, [request, reply, request, reply, request, reply], "{heard:?}");
-    assert!(heard.iter().all(|arp| arp.from == a.mac("eth0")), "{heard:?}");
+    let kinds: Vec<_> = heard.iter().map(|arp| arp.kind).collect();
+    assert_eq!(kinds, [Kind::ArpRequest, Kind::ArpReply].repeat(3), "{heard:?}");
+    assert!(heard.iter().all(|arp| arp.from == a.mac("eth0") && arp.address.to_string() == "10.0.0.100"), "{heard:?}");
     let gap = |from: usize, to: usize| (heard[to].after - heard[from].after).as_millis();
     assert!((40..120).contains(&gap(0, 2)) && (180..300).contains(&gap(0, 4)), "{heard:?}");
     let server = a.serve();
@@ -298,25 +275,96 @@ fn a_vip_of_another_network_is_reachable_and_its_route_goes_with_it() {
 }
 
 #[test]
-fn ipv6_is_held_without_duplicate_detection_and_not_used_for_own_connections() {
+fn an_ipv6_vip_is_there_at_once_and_not_used_for_own_connections() {
+    let (a, b) = Netns::pair("eth0");
+    a.ip(&["address", "add", "fd00::1/64", "dev", "eth0", "nodad"]);
+    b.ip(&["address", "add", "fd00::2/64", "dev", "b0", "nodad"]);
+    // Where the address was before the take-over.
+    b.ip(&["neighbour", "replace", "fd00::100", "lladdr", "02:00:00:00:00:99", "dev", "b0", "nud", "reachable"]);
+    let lladdr = || b.ip_json(&["neighbour", "show", "fd00::100"])[0]["lladdr"].as_str().map(str::to_owned);
+    let vip = vip("fd00::100/64", "eth0");
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let heard = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| b.run(|| listen(Duration::from_millis(500), &ready)));
+        is_ready.recv().unwrap();
+        a.block_on(async || {
+            let driver = Netlink::new();
+            let start = Instant::now();
+            assert_eq!(driver.hold(&vip, Duration::from_secs(5)).await.unwrap(), Held::Fresh);
+            assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+            // With duplicate detection it would be tentative for a second and more.
+            let seen = &a.addresses("eth0")["fd00::100"];
+            assert!(seen["tentative"].is_null() && seen["deprecated"] == true, "{seen}");
+            assert_eq!(seen["prefixlen"], 128, "{seen}");
+            assert!((4..=5).contains(&seen["valid_life_time"].as_u64().unwrap()), "{seen}");
+            assert_eq!(a.marks().get(&"fd00::100".parse().unwrap()), Some(&0xc7));
+            let source = a.ip_json(&["-6", "route", "get", "fd00::2"])[0]["prefsrc"].clone();
+            assert_eq!(source, "fd00::1");
+
+            driver.announce(&vip).await.unwrap();
+            wait_until("the neighbour's table follows", Duration::from_millis(40), || lladdr().as_deref() == Some(a.mac("eth0").as_str()));
+            assert_eq!(driver.hold(&vip, Duration::from_secs(5)).await.unwrap(), Held::Refreshed);
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        });
+        reader.join().unwrap()
+    });
+    let ours: Vec<_> = heard.iter().filter(|frame| frame.address.to_string() == "fd00::100").collect();
+    assert_eq!(ours.iter().map(|frame| frame.kind).collect::<Vec<_>>(), [Kind::Advertisement; 3], "{heard:?}");
+    assert!(ours.iter().all(|frame| frame.from == a.mac("eth0")), "{heard:?}");
+    let gap = |to: usize| (ours[to].after - ours[0].after).as_millis();
+    assert!((40..120).contains(&gap(1)) && (180..300).contains(&gap(2)), "{heard:?}");
+    let server = a.serve();
+    assert!(b.reaches("fd00::100", server.local_addr().unwrap().port()));
+}
+
+#[test]
+fn f7_an_ipv6_vip_goes_by_itself_and_leaves_the_nodes_own_network_alone() {
     let (a, _b) = Netns::pair("eth0");
     a.ip(&["address", "add", "fd00::1/64", "dev", "eth0", "nodad"]);
     let vip = vip("fd00::100/64", "eth0");
+    let own_route = || a.ip_json(&["-6", "route", "show", "fd00::/64"]);
+    let before = own_route();
+    assert_eq!(before.as_array().unwrap().len(), 1, "{before}");
     a.block_on(async || {
         let driver = Netlink::new();
-        assert_eq!(driver.hold(&vip, Duration::from_secs(2)).await.unwrap(), Held::Fresh);
-        let seen = &a.addresses("eth0")["fd00::100"];
-        assert_eq!(seen["prefixlen"], 64, "{seen}");
-        assert_eq!(a.marks().get(&"fd00::100".parse().unwrap()), Some(&0xc7));
-        assert!(seen["tentative"].is_null() && seen["deprecated"] == true, "{seen}");
-        let source = a.ip_json(&["-6", "route", "get", "fd00::2"])[0]["prefsrc"].clone();
-        assert_eq!(source, "fd00::1");
-        assert_eq!(driver.hold(&vip, Duration::from_secs(2)).await.unwrap(), Held::Refreshed);
-        assert!(matches!(driver.announce(&vip).await.unwrap_err(), VipError::Unsupported { .. }));
+        for _ in 0..3 {
+            driver.hold(&vip, Duration::from_secs(1)).await.unwrap();
+        }
+        assert_eq!(own_route(), before, "the lifetime of the VIP must not become that of the node's own route");
         wait_until("it goes by itself", Duration::from_secs(4), || !a.addresses("eth0").contains_key("fd00::100"));
-        driver.hold(&vip, LONG).await.unwrap();
+        assert_eq!(own_route(), before);
+        assert_eq!(driver.hold(&vip, LONG).await.unwrap(), Held::Fresh);
         driver.release(&vip).await.unwrap();
         assert_eq!(driver.ours().await.unwrap(), []);
+        assert_eq!(own_route(), before);
+    });
+}
+
+#[test]
+fn an_ipv6_vip_of_another_network_is_reachable_and_its_route_goes_with_the_last() {
+    let (a, b) = Netns::pair("eth0");
+    a.ip(&["address", "add", "fd00::1/64", "dev", "eth0", "nodad"]);
+    b.ip(&["address", "add", "fd07::2/64", "dev", "b0", "nodad"]);
+    let (one, two) = (vip("fd07::100/64", "eth0"), vip("fd07::101/64", "eth0"));
+    let route = || a.ip_json(&["-6", "route", "show", "fd07::/64"]).as_array().cloned().unwrap_or_default();
+    let server = a.serve();
+    a.block_on(async || {
+        let driver = Netlink::new();
+        driver.hold(&one, LONG).await.unwrap();
+        driver.hold(&two, LONG).await.unwrap();
+        for address in ["fd07::100", "fd07::101"] {
+            assert!(b.reaches(address, server.local_addr().unwrap().port()), "{address}");
+        }
+        assert!(route()[0]["expires"].as_u64().is_some_and(|seconds| (60..=75).contains(&seconds)), "{:?}", route());
+        driver.release(&one).await.unwrap();
+        assert_eq!(route().len(), 1, "the other VIP needs it");
+        // Somebody took the route away: it is back with the address at the latest.
+        a.ip(&["address", "del", "fd07::101/128", "dev", "eth0"]);
+        a.ip(&["-6", "route", "del", "fd07::/64", "dev", "eth0"]);
+        assert_eq!(driver.hold(&two, LONG).await.unwrap(), Held::Fresh);
+        assert!(b.reaches("fd07::101", server.local_addr().unwrap().port()));
+        driver.release(&two).await.unwrap();
+        assert_eq!(route(), [] as [serde_json::Value; 0]);
     });
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::failover::FailoverSpec;
 use crate::hooks::HooksSpec;
 use crate::resources::{Amounts, Resources};
 use crate::update::UpdateSpec;
@@ -21,8 +22,11 @@ pub(crate) const NO_CONTROL_PATTERN: &str = r"^[^\x00-\x08\x0A-\x1F\x7F]*$";
 pub(crate) const PROGRAM_PATTERN: &str = r#"^/[^"'\\]*[^"'\\/]$"#;
 const ACCOUNT_PATTERN: &str = "^([A-Za-z_][A-Za-z0-9_-]{0,30}|[0-9]{1,10})$";
 // The first number is neither 0 nor 127 nor above 223.
-const ADDRESS_PATTERN: &str = "^([1-9]|[1-9][0-9]|1[01][0-9]|12[0-689]|1[3-9][0-9]|2[01][0-9]|22[0-3])\
-    ([.]([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])){3}/([1-9]|[12][0-9]|3[0-2])$";
+const ADDRESS_PATTERN: &str = "^(([1-9]|[1-9][0-9]|1[01][0-9]|12[0-689]|1[3-9][0-9]|2[01][0-9]|22[0-3])\
+    ([.]([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])){3}/([1-9]|[12][0-9]|3[0-2])|\
+    ([1-9a-f][0-9a-f]{2}|[1-9a-e][0-9a-f]{3}|f[0-9a-d][0-9a-f]{2}|fe[0-7c-f][0-9a-f])\
+    ((:(0|[1-9a-f][0-9a-f]{0,3})){7}|(:(0|[1-9a-f][0-9a-f]{0,3})){0,5}::((0|[1-9a-f][0-9a-f]{0,3})(:(0|[1-9a-f][0-9a-f]{0,3})){0,5})?)\
+    /([1-9]|[1-9][0-9]|1[01][0-9]|12[0-8]))$";
 const DATABASE_PATTERN: &str = "^(/[^/]+)+$";
 
 /// A highly available application: what runs, in which mode, and where it may run.
@@ -96,6 +100,10 @@ const fn is_zero(n: &u64) -> bool {
         "if": { "properties": { "mode": { "const": "Singleton" } } },
         "then": { "properties": { "update": { "properties": { "maxUnavailable": { "maximum": 1 } } } } },
     },
+    {
+        "if": { "properties": { "standby": { "const": "Hot" } }, "required": ["standby"] },
+        "then": { "properties": { "mode": { "const": "Singleton" } } },
+    },
     { "if": { "required": ["database"] }, "then": { "properties": { "mode": { "const": "Singleton" } } } },
     {
         "if": { "properties": { "mode": { "const": "Spread" } }, "required": ["mode"] },
@@ -137,6 +145,10 @@ pub struct AppSpec {
     #[schemars(extend("examples" = [{ "onOwn": { "command": ["/usr/bin/myapp", "warm-up"] } }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<HooksSpec>,
+    /// How fast an exclusive thing fails over; for modes and VIPs that hold one.
+    #[schemars(extend("examples" = [{ "lease": "350ms" }]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<FailoverSpec>,
     /// How a change of what runs reaches the instances; all at once when absent.
     #[schemars(extend("examples" = [{ "maxUnavailable": 1 }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -280,8 +292,8 @@ impl Default for RingSpec {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VipSpec {
-    /// Address with prefix length, such as `10.0.0.100/24`.
-    #[schemars(regex(pattern = ADDRESS_PATTERN), extend("examples" = ["10.0.0.100/24"]))]
+    /// IPv4 or IPv6 address with prefix length, such as `10.0.0.100/24` or `fd00::100/64` (IPv6 as RFC 5952 writes it).
+    #[schemars(regex(pattern = ADDRESS_PATTERN), extend("examples" = ["10.0.0.100/24", "fd00::100/64"]))]
     pub address: String,
     /// Network interface that carries it, such as `eth0`.
     #[schemars(regex(pattern = r"^[!-.0-9;-~]{1,15}$"), extend("not" = { "enum": [".", ".."] }), extend("examples" = ["eth0"]))]

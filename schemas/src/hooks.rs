@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::{NO_CONTROL_PATTERN, PROGRAM_PATTERN};
 
-const TIMEOUT_PATTERN: &str = "^[1-9][0-9]{0,6}(ms|s|m)$";
+pub(crate) const TIMEOUT_PATTERN: &str = "^[1-9][0-9]{0,6}(ms|s|m)$";
 
 /// Longest time-out of a hook.
 pub const HOOK_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
@@ -58,12 +58,15 @@ impl HookSpec {
     /// How long it may take; `None` where the text is no such time, which the validation refuses.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        let text = self.timeout.as_str();
-        let (number, millis) = [("ms", 1), ("s", 1000), ("m", 60_000)].into_iter().find_map(|(u, ms)| Some((text.strip_suffix(u)?, ms)))?;
-        let sound = (1..=7).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit()) && !number.starts_with('0');
-        let time = Duration::from_millis(number.parse::<u64>().ok().filter(|_| sound)?.checked_mul(millis)?);
-        (time <= HOOK_TIMEOUT_MAX).then_some(time)
+        span(&self.timeout).filter(|time| *time <= HOOK_TIMEOUT_MAX)
     }
+}
+
+/// A time such as `500ms`, `30s` or `2m`.
+pub(crate) fn span(text: &str) -> Option<Duration> {
+    let (number, millis) = [("ms", 1), ("s", 1000), ("m", 60_000)].into_iter().find_map(|(u, ms)| Some((text.strip_suffix(u)?, ms)))?;
+    let sound = (1..=7).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit()) && !number.starts_with('0');
+    Some(Duration::from_millis(number.parse::<u64>().ok().filter(|_| sound)?.checked_mul(millis)?))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod app;
 pub mod assignment;
+pub mod failover;
 pub mod hooks;
 pub mod manifest;
 pub mod name;

@@ -20,6 +20,16 @@ pub trait Units: Send + Sync + 'static {
     /// [`UnitError::NotOurs`] if a unit of that name exists that was not written here: it is never edited or shadowed.
     fn install(&self, unit: &str, content: &str) -> impl Future<Output = Result<Installed, UnitError>> + Send;
 
+    /// Has the manager read a text as it would read it from the unit's file, without loading it: what it would ignore or refuse is said
+    /// before [`Units::install`] puts it in the place of one that works. For texts that people wrote; takes some 20 to 100 ms. Where the
+    /// manager has no means to do so, every text passes.
+    ///
+    /// # Errors
+    /// [`UnitError::BadSetting`] with the manager's complaints; [`UnitError::BadName`], [`UnitError::BadContent`], [`UnitError::Io`].
+    fn verify(&self, _unit: &str, _content: &str) -> impl Future<Output = Result<(), UnitError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Removes the unit's file if it was written here, and only then; already gone is success. Stop the unit first.
     ///
     /// # Errors
@@ -40,7 +50,8 @@ pub trait Units: Send + Sync + 'static {
 
     /// Starts the unit and waits until the start is through (for `Type=exec` the program executes; for `Type=notify` it is ready).
     /// Already running is success, and so is a unit that does not start because a condition of its own is not met: whether it runs,
-    /// [`Units::observe`] says. A unit that used up its start limit may start again: the agent paces its own attempts.
+    /// [`Units::observe`] says. A unit that used up its start limit may start again, and one that waits for its next automatic restart
+    /// starts at once: the agent paces its own attempts.
     ///
     /// # Errors
     /// [`UnitError::NotFound`], [`UnitError::Masked`], [`UnitError::BadSetting`], [`UnitError::JobFailed`];
@@ -101,6 +112,9 @@ pub struct InstalledUnit {
     pub app: String,
 }
 
+/// Most names in [`UnitState::started_by`].
+pub const STARTED_BY_MAX: usize = 8;
+
 /// What a service manager says of a unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnitState {
@@ -132,6 +146,9 @@ pub struct UnitState {
     pub fragment_path: Option<PathBuf>,
     /// Whether it is started at boot, in systemd's word: enabled, disabled, static, transient, …; empty if there is no file.
     pub unit_file_state: String,
+    /// Units that start this one when they start or are triggered, whatever the cluster wants: targets, services, sockets, timers, paths;
+    /// sorted, at most [`STARTED_BY_MAX`].
+    pub started_by: Vec<String>,
     /// Its cgroup, below the root of the hierarchy; empty when it has none.
     pub control_group: String,
     /// Whether it can be reloaded.
@@ -156,6 +173,27 @@ impl UnitState {
     #[must_use]
     pub const fn is_running(&self) -> bool {
         matches!(self.active_state, ActiveState::Active | ActiveState::Reloading)
+    }
+
+    /// Nothing of the unit runs, but the manager will start it by itself after the unit's own pause.
+    #[must_use]
+    pub fn waits_for_restart(&self) -> bool {
+        self.active_state == ActiveState::Activating && self.sub_state.starts_with("auto-restart")
+    }
+
+    /// What else than the cluster may start the unit, in words for a person; none if nothing does. For the units of exclusive Apps, which
+    /// only the agent may start: whatever starts one elsewhere is stopped, and would better not be there.
+    #[must_use]
+    pub fn started_by_others(&self) -> Option<String> {
+        let unit = &self.unit;
+        if self.starts_at_boot() {
+            let state = &self.unit_file_state;
+            return Some(format!(
+                "unit {unit} is {state} on this node, so a boot starts it whatever the cluster wants: systemctl disable {unit}"
+            ));
+        }
+        (!self.started_by.is_empty())
+            .then(|| format!("unit {unit} is started by {} whatever the cluster wants", self.started_by.join(", ")))
     }
 
     /// The unit is started at boot, whatever the cluster wants.

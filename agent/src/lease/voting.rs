@@ -157,7 +157,7 @@ mod tests {
         let three = [a.clone(), b.clone(), c.clone()];
         assert_eq!(walk(std::slice::from_ref(&a), &three).0, [2, 3]);
         assert_eq!(walk(&three, std::slice::from_ref(&b)).0, [2, 1]);
-        let (sizes, last) = walk(&three, &[a.clone(), b.clone(), d.clone()]);
+        let (sizes, last) = walk(&three, &[a, b, d.clone()]);
         assert_eq!((sizes, last.has(d.id), last.has(c.id)), (vec![4, 3], true, false));
         assert_eq!(walk(&three, &three).0, Vec::<usize>::new());
     }

@@ -248,7 +248,7 @@ fn the_lease_decides_not_the_rank() {
 
 fn hot(role: Role, epoch: u64) -> Desired {
     let mut desired = singleton(role, epoch);
-    desired.entry.run.standby = Standby::Hot;
+    desired.entry.run = RunSpec { standby: Standby::Hot, ..exec() }.into();
     desired
 }
 

@@ -83,7 +83,8 @@ impl Netns {
 
     /// A port on all addresses of this namespace, open as long as the listener lives.
     pub(crate) fn serve(&self) -> TcpListener {
-        self.run(|| TcpListener::bind("0.0.0.0:0").expect("a port"))
+        // Of both families.
+        self.run(|| TcpListener::bind("[::]:0").expect("a port"))
     }
 
     /// Whether something here reaches a port by TCP.
@@ -119,6 +120,11 @@ impl Netns {
                 rest = next;
             }
         }
+    }
+
+    /// Sets a switch of the kernel's for this namespace, such as `net/ipv6/conf/eth0/disable_ipv6`.
+    pub(crate) fn sysctl(&self, name: &str, value: &str) {
+        self.run(|| std::fs::write(format!("/proc/sys/{name}"), value).expect("a switch that can be set"));
     }
 
     /// Hardware address of an interface.

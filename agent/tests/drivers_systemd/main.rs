@@ -14,7 +14,9 @@
 mod faults;
 mod files;
 mod node;
+mod others;
 mod running;
+mod trouble;
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -57,6 +59,18 @@ const CASES: &[Case] = cases![
     files::a_missing_masked_or_bad_unit_is_told_apart,
     files::a_unit_enabled_at_boot_is_seen,
     files::an_alias_is_watched,
+    trouble::a_text_is_verified_before_it_is_loaded,
+    trouble::a_unit_that_restarts_always_ends_when_it_is_stopped,
+    trouble::a_unit_that_flaps_is_told,
+    trouble::a_unit_that_used_up_its_start_limit_by_itself_is_told,
+    trouble::time_outs_of_the_units_own_are_told,
+    trouble::a_reload_that_hangs_is_told,
+    trouble::a_stop_sees_the_cgroups_below,
+    trouble::only_a_change_of_the_process_needs_a_restart,
+    others::a_unit_that_is_enabled_is_warned_about_and_stopped,
+    others::a_unit_that_others_start_is_told_with_their_names,
+    others::a_unit_masked_or_removed_while_it_runs_is_stopped,
+    others::instances_of_a_template_live_apart,
     faults::d_bus_is_restarted_under_us,
     faults::d_bus_is_restarted_during_a_job,
     faults::systemd_is_executed_again_under_us,

@@ -216,6 +216,11 @@ pub fn rank(plan: &mut Plan, input: &Input<'_>) {
     for app in apps {
         let mut entries: BTreeMap<String, &mut AppAssignment> =
             plan.assignments.iter_mut().filter_map(|(node, a)| a.apps.get_mut(&app).map(|e| (node.clone(), e))).collect();
+        let lease = input.apps.get(&app).and_then(|a| a.spec.failover.as_ref()).and_then(|f| f.lease());
+        let lease_ms = lease.map_or(0, |l| u64::try_from(l.as_millis()).unwrap_or(0));
+        for entry in entries.values_mut().filter(|e| e.role != Role::Absent) {
+            entry.lease_ms = lease_ms;
+        }
         let standing = Standing { app: &app, input };
         rank_slot(&mut entries, standing);
         rank_vip(&mut entries, standing);

@@ -17,9 +17,8 @@ const DROPPED: [&str; 5] =
     ["/status", "/metadata/uid", "/metadata/generation", "/metadata/creationTimestamp", "/metadata/deletionTimestamp"];
 
 /// Fields that the design has and this version has not.
-pub(super) const NOT_IMPLEMENTED: [&str; 8] = [
+pub(super) const NOT_IMPLEMENTED: [&str; 7] = [
     "/spec/health",
-    "/spec/failover",
     "/spec/services",
     "/spec/hooks/onActive",
     "/spec/hooks/onPassive",

@@ -78,6 +78,10 @@ rules! {
     ReplicasRefused => "replicas-refused",
     /// `ring` with a mode that has no partitions.
     RingRefused => "ring-refused",
+    /// `standby: Hot` with a mode that has no standbys.
+    StandbyRefused => "standby-refused",
+    /// No lease, or one that is too short or too long.
+    FailoverLease => "failover-lease",
     /// `database` with a mode that has no single writer.
     DatabaseRefused => "database-refused",
     /// Neither `unit` nor `exec`.

@@ -1,7 +1,7 @@
 //! Typed requests to the kernel over rtnetlink: links, addresses, routes. Nothing here decides anything.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +11,9 @@ use futures_util::{Stream, StreamExt as _};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{RouteProtocol, RouteScope};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
+use tokio::time::Instant;
 
 /// The mark of our addresses: IFA_PROTO, the number in the column `proto` of `ip -d address`. 0 to 3 are the kernel's own; this one has
 /// no name in iproute2's tables.
@@ -26,6 +27,11 @@ const ENTRIES_MAX: usize = 65_536;
 /// How often a reading that is refused because another one is under way is tried again, and after what pause.
 const BUSY_RETRIES: u32 = 100;
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
+/// How long to wait for a fresh IPv6 address to work, and the pause between two looks. Also without duplicate detection the kernel makes
+/// its local route, and listens for questions about it, in a work item of its own: mostly within a millisecond, some later on a busy
+/// machine. A client that was told before that loses its first packet, and with it a second.
+const LOCAL_WAIT: Duration = Duration::from_millis(100);
+const LOCAL_PAUSE: Duration = Duration::from_millis(1);
 /// Metric of the routes we add: higher than what the kernel, networkd or people use for a connected network, so theirs win.
 const ROUTE_METRIC: u32 = 50_000;
 
@@ -38,6 +44,8 @@ pub(super) struct Link {
     pub(super) up: bool,
     /// Has a carrier.
     pub(super) carrier: bool,
+    /// Hardware address; empty if it has none.
+    pub(super) hardware: Vec<u8>,
 }
 
 /// An address of an interface.
@@ -200,6 +208,61 @@ impl Kernel {
             other => other,
         }
     }
+
+    /// Whether packets to the address are taken in here. An IPv6 address is listed a moment before that (see [`LOCAL_WAIT`]).
+    async fn is_local(&self, ip: Ipv6Addr) -> bool {
+        let asked = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128).build();
+        let answer = self.ask(async |handle| {
+            let mut stream = pin!(handle.route().get(asked).execute());
+            let mut kind = RouteType::Unspec;
+            while let Some(message) = stream.next().await {
+                kind = message?.header.kind;
+            }
+            Ok(kind)
+        });
+        matches!(answer.await, Ok(RouteType::Local))
+    }
+
+    /// Waits until packets to the address are taken in here, for a while.
+    pub(super) async fn wait_until_local(&self, ip: Ipv6Addr) {
+        let until = Instant::now() + LOCAL_WAIT;
+        while !self.is_local(ip).await && Instant::now() < until {
+            tokio::time::sleep(LOCAL_PAUSE).await;
+        }
+    }
+
+    /// Makes the network reachable through the interface for so many seconds, or prolongs that.
+    pub(super) async fn add_route6(&self, index: u32, network: Ipv6Addr, prefix: u8, seconds: u32) -> io::Result<()> {
+        let mut route = route6(index, network, prefix);
+        route.attributes.push(RouteAttribute::Expires(seconds));
+        self.ask(|handle| handle.route().add(route).replace().execute()).await
+    }
+
+    /// Removes what [`Self::add_route6`] added; already gone is success.
+    pub(super) async fn delete_route6(&self, index: u32, network: Ipv6Addr, prefix: u8) -> io::Result<()> {
+        match self.ask(|handle| handle.route().del(route6(index, network, prefix)).execute()).await {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENODEV)) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+fn route6(index: u32, network: Ipv6Addr, prefix: u8) -> RouteMessage {
+    RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(network, prefix)
+        .output_interface(index)
+        .priority(ROUTE_METRIC)
+        .protocol(RouteProtocol::from(OUR_PROTOCOL))
+        .build()
+}
+
+/// Network mask of an IPv6 prefix length.
+pub(super) const fn mask6(prefix: u8) -> u128 {
+    match prefix {
+        0 => 0,
+        1..=127 => u128::MAX << (128 - prefix),
+        _ => u128::MAX,
+    }
 }
 
 /// Network mask of an IPv4 prefix length.
@@ -224,6 +287,8 @@ fn message(index: u32, ip: IpAddr, prefix: u8, valid: u32) -> AddressMessage {
     // IPv6: never the source of connections that the node itself opens, since they would break when the VIP moves. (The kernel
     // does not look at this for IPv4; a host address is no candidate there.)
     lifetimes.ifa_preferred = if ip.is_ipv6() { 0 } else { valid };
+    // A take-over must not wait for duplicate address detection; and IPv6 host addresses need no route of their own.
+    let flags = if ip.is_ipv6() { AddressFlags::Nodad | AddressFlags::Noprefixroute } else { AddressFlags::Nodad };
     let mut message = AddressMessage::default();
     message.header.family = family(ip);
     message.header.prefix_len = prefix;
@@ -231,8 +296,7 @@ fn message(index: u32, ip: IpAddr, prefix: u8, valid: u32) -> AddressMessage {
     message.attributes = vec![
         AddressAttribute::Local(ip),
         AddressAttribute::Address(ip),
-        // A take-over must not wait for duplicate address detection.
-        AddressAttribute::Flags(AddressFlags::Nodad),
+        AddressAttribute::Flags(flags),
         AddressAttribute::CacheInfo(lifetimes),
         AddressAttribute::Protocol(AddressProtocol::Other(OUR_PROTOCOL)),
     ];
@@ -261,14 +325,20 @@ fn address(message: &AddressMessage) -> Option<Address> {
     Some(Address { index: message.header.index, ip, prefix: message.header.prefix_len, ours: is_ours(message), valid, created })
 }
 
-fn link(message: &LinkMessage) -> Link {
-    let name = message.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.clone()),
-        _ => None,
-    });
+/// What a link message says.
+pub(super) fn link(message: &LinkMessage) -> Link {
+    let (mut name, mut hardware) = (String::new(), Vec::new());
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(is) => name.clone_from(is),
+            LinkAttribute::Address(is) => hardware.clone_from(is),
+            _ => {}
+        }
+    }
     Link {
         index: message.header.index,
-        name: name.unwrap_or_default(),
+        name,
+        hardware,
         up: message.header.flags.contains(LinkFlags::Up),
         carrier: message.header.flags.contains(LinkFlags::LowerUp),
     }

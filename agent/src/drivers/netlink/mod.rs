@@ -3,48 +3,62 @@
 //! # How a VIP sits on its interface
 //! - It carries a mark ([`OUR_PROTOCOL`], the kernel's IFA_PROTO, Linux 5.18). What has no such mark is somebody else's and never touched.
 //! - It has a lifetime: when nobody refreshes it, the kernel removes it (rule F7).
-//! - IPv4: always a host address (`/32`), whatever prefix length the App gives. With the given length the kernel would make
-//!   it *primary* or *secondary* of its subnet, depending on which address came first: a VIP that came before the node's own
-//!   address would become the source of the node's connections, and by default removing a primary removes its secondaries. A host
+//! - It is always a host address (`/32`, `/128`), whatever prefix length the App gives. An IPv4 address with the given length would be
+//!   *primary* or *secondary* of its subnet, depending on which address came first: a VIP that came before the node's own
+//!   address would become the source of the node's connections, and by default removing a primary removes its secondaries. An IPv6 address
+//!   with the given length would give its own lifetime to the route of its network, which the node's own address needs. A host
 //!   address is independent of all others. Neighbours do not see the difference (except under `arp_ignore=2`).
-//! - IPv4: where no other address of the interface covers the VIP's network, a route to that network is added, with the VIP as its
-//!   preferred source and a high metric. So it goes with the VIP (the kernel sees to that), and an own address that comes later wins.
-//! - IPv6: with the given prefix length, without duplicate address detection, and deprecated, so that the node's own
+//! - Where no other address of the interface covers the VIP's network, a route to that network is added, with a high metric, so that an
+//!   own address that comes later wins. IPv4: the VIP is its preferred source, so it goes with the VIP (the kernel sees to that). IPv6:
+//!   the kernel does not, so it has a lifetime of its own.
+//! - IPv6: without duplicate address detection, for a take-over must not wait; and deprecated, so that the node's own
 //!   connections do not use it.
+//!
+//! # Tasks
+//! | task | does |
+//! |---|---|
+//! | monitor | hears of changes of links and addresses; announces again what is held on a link that healed |
+//! | conflicts | hears of other machines that claim what is held; reports and announces again |
+//! | one per address | the later announcements of a row, while the address is here |
 
+mod conflicts;
+mod held;
 mod kernel;
 mod monitor;
+mod wanted;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cluster_schemas::app::VipSpec;
-use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use self::kernel::{Address, FOREVER, Kernel, Link, mask};
-use super::arp::Announcer;
-use super::vips::{Held, HeldVip, VipError, Vips};
+use self::held::Held as HeldAddresses;
+use self::kernel::{Address, FOREVER, Kernel, Link, mask6};
+use self::wanted::{Wanted, covers, same_network, whole_seconds};
+use super::vips::{CONFLICTS_WAITING, Conflict, Held, HeldVip, VipError, Vips};
 
 pub use self::kernel::OUR_PROTOCOL;
 
-/// When the later announcements of a burst go out, counted from the first.
-const BURST: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
-/// Most bursts under way; beyond it an announcement consists of its first frames.
-const BURSTS_MAX: usize = 256;
+/// Our IPv6 routes are prolonged this often, and outlive the VIP by as much and half again where nobody removes them.
+const ROUTE_REFRESH: Duration = Duration::from_secs(10);
+const ROUTE_EXTRA_SECONDS: u32 = 15;
 
 /// The driver for VIPs of a real node. Needs CAP_NET_ADMIN and CAP_NET_RAW.
 #[derive(Debug)]
 pub struct Netlink {
-    kernel: Arc<Kernel>,
+    held: Arc<HeldAddresses>,
     changes: watch::Sender<u64>,
-    /// Bursts under way, by address, so that a release ends them.
-    bursts: Mutex<BTreeMap<IpAddr, AbortHandle>>,
+    conflicts: broadcast::Sender<Conflict>,
+    /// When our IPv6 routes were last prolonged, by interface and VIP: as many as addresses are held.
+    routes: Mutex<BTreeMap<(u32, Ipv6Addr), Instant>>,
     /// Aborted when the driver is dropped.
-    _monitor: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 impl Default for Netlink {
@@ -57,16 +71,22 @@ impl Netlink {
     /// Works in the network namespace of the process. To be called within a tokio runtime.
     #[must_use]
     pub fn new() -> Self {
-        let changes = watch::Sender::new(0);
-        let mut monitor = JoinSet::new();
-        monitor.spawn(monitor::run(changes.clone()));
-        Self { kernel: Arc::default(), changes, bursts: Mutex::default(), _monitor: monitor }
+        let (changes, conflicts) = (watch::Sender::new(0), broadcast::Sender::new(CONFLICTS_WAITING));
+        let held = HeldAddresses::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(monitor::run(changes.clone(), Arc::clone(&held)));
+        tasks.spawn(conflicts::watch(Arc::clone(&held), conflicts.clone()));
+        Self { held, changes, conflicts, routes: Mutex::default(), _tasks: tasks }
+    }
+
+    fn kernel(&self) -> &Kernel {
+        &self.held.kernel
     }
 
     /// The interface, if it is there and carries packets.
     async fn usable_link(&self, interface: &str) -> Result<Link, VipError> {
         let link = self
-            .kernel
+            .kernel()
             .link_by_name(interface)
             .await
             .map_err(refused(|| format!("look up interface {interface}")))?
@@ -80,13 +100,13 @@ impl Netlink {
     }
 
     async fn addresses(&self) -> Result<Vec<Address>, VipError> {
-        self.kernel.addresses().await.map_err(refused(|| "read addresses".to_owned()))
+        self.kernel().addresses().await.map_err(refused(|| "read addresses".to_owned()))
     }
 
     /// Our address for this VIP, if it is on its interface.
     async fn find(&self, vip: &VipSpec) -> Result<Option<Address>, VipError> {
         let wanted = Wanted::of(vip)?;
-        let link = self.kernel.link_by_name(&vip.interface).await;
+        let link = self.kernel().link_by_name(&vip.interface).await;
         let Some(link) = link.map_err(refused(|| format!("look up interface {}", vip.interface)))? else { return Ok(None) };
         Ok(self.addresses().await?.into_iter().find(|address| address.ours && address.ip == wanted.ip && address.index == link.index))
     }
@@ -100,23 +120,40 @@ impl Netlink {
         let held = match ours {
             Some(ours) if ours.prefix == wanted.prefix => self.refresh(wanted, link, valid, ours).await?,
             Some(other_length) => {
-                self.kernel.delete(other_length).await.map_err(refused(|| format!("remove {}/{}", wanted.ip, other_length.prefix)))?;
+                self.kernel().delete(other_length).await.map_err(refused(|| format!("remove {}/{}", wanted.ip, other_length.prefix)))?;
                 self.put_fresh(wanted, link, valid).await?
             }
             None => self.put_fresh(wanted, link, valid).await?,
         };
-        if let Some((ip, prefix)) = wanted.network
-            && !present.iter().any(|address| !address.ours && address.index == link.index && covers(address, ip))
+        if let Some(prefix) = wanted.network
+            && !present.iter().any(|address| !address.ours && address.index == link.index && covers(address, wanted.ip))
         {
             let action = || format!("add the route to the network of {}/{prefix} on {}", wanted.ip, link.name);
-            self.kernel.add_route(link.index, ip, prefix).await.map_err(refused(action))?;
+            self.route(wanted.ip, prefix, link.index, valid, held).await.map_err(refused(action))?;
         }
         Ok(held)
     }
 
+    /// Sees to the route to the VIP's network.
+    async fn route(&self, ip: IpAddr, prefix: u8, index: u32, valid: u32, held: Held) -> io::Result<()> {
+        let ip = match ip {
+            IpAddr::V4(ip) => return self.kernel().add_route(index, ip, prefix).await,
+            IpAddr::V6(ip) => ip,
+        };
+        let is_recent = self.routes().get(&(index, ip)).is_some_and(|at| at.elapsed() < ROUTE_REFRESH);
+        if held == Held::Refreshed && is_recent {
+            return Ok(());
+        }
+        self.kernel().add_route6(index, network6(ip, prefix), prefix, valid.saturating_add(ROUTE_EXTRA_SECONDS)).await?;
+        let mut routes = self.routes();
+        routes.retain(|_, at| at.elapsed() < ROUTE_REFRESH);
+        routes.insert((index, ip), Instant::now());
+        Ok(())
+    }
+
     async fn refresh(&self, wanted: &Wanted, link: &Link, valid: u32, seen: &Address) -> Result<Held, VipError> {
         let action = || format!("refresh {} on {}", wanted.ip, link.name);
-        self.kernel.add(link.index, wanted.ip, wanted.prefix, valid, true).await.map_err(refused(action))?;
+        self.kernel().add(link.index, wanted.ip, wanted.prefix, valid, true).await.map_err(refused(action))?;
         // Close to its end the address may have gone between the look and the refresh, which then put a new one there.
         if seen.valid <= 1 {
             let now = self.addresses().await?;
@@ -130,15 +167,25 @@ impl Netlink {
 
     async fn put_fresh(&self, wanted: &Wanted, link: &Link, valid: u32) -> Result<Held, VipError> {
         let action = || format!("put {} on {}", wanted.ip, link.name);
-        self.kernel.add(link.index, wanted.ip, wanted.prefix, valid, false).await.map_err(refused(action))?;
+        match self.kernel().add(link.index, wanted.ip, wanted.prefix, valid, false).await {
+            Err(error) if wanted.ip.is_ipv6() && error.raw_os_error() == Some(libc::EACCES) => {
+                return Err(VipError::Ipv6Off { interface: link.name.clone() });
+            }
+            other => other.map_err(refused(action))?,
+        }
         let now = self.addresses().await?;
         match now.iter().find(|address| address.ip == wanted.ip && address.index == link.index) {
             // An old kernel drops the mark without a word; the address could then never be told from somebody else's.
             Some(unmarked) if !unmarked.ours => {
-                self.kernel.delete(unmarked).await.map_err(refused(action))?;
+                self.kernel().delete(unmarked).await.map_err(refused(action))?;
                 Err(VipError::Unsupported { what: "this kernel does not keep the protocol of addresses: Linux 5.18 is needed" })
             }
-            _ => Ok(Held::Fresh),
+            _ => {
+                if let IpAddr::V6(ip) = wanted.ip {
+                    self.kernel().wait_until_local(ip).await;
+                }
+                Ok(Held::Fresh)
+            }
         }
     }
 
@@ -146,54 +193,32 @@ impl Netlink {
         let name = if foreign.index == asked.index {
             asked.name.clone()
         } else {
-            let other = self.kernel.link_by_index(foreign.index).await.ok().flatten();
+            let other = self.kernel().link_by_index(foreign.index).await.ok().flatten();
             other.map_or_else(|| format!("with index {}", foreign.index), |other| other.name)
         };
         VipError::AddressInUseByHand { address: foreign.ip, interface: name }
     }
 
-    fn end_burst(&self, ip: IpAddr) {
-        if let Some(burst) = self.bursts().remove(&ip) {
-            burst.abort();
+    /// Removes our IPv6 route to the VIP's network, unless another VIP of ours needs it. It would go by itself a little later.
+    async fn withdraw_route(&self, wanted: &Wanted, interface: &str) -> io::Result<()> {
+        let (IpAddr::V6(ip), Some(prefix)) = (wanted.ip, wanted.network) else { return Ok(()) };
+        let Some(link) = self.kernel().link_by_name(interface).await? else { return Ok(()) };
+        self.routes().remove(&(link.index, ip));
+        let others = self.kernel().addresses().await?;
+        if others.iter().any(|a| a.ours && a.index == link.index && same_network(a.ip, wanted.ip, prefix)) {
+            return Ok(());
         }
+        self.kernel().delete_route6(link.index, network6(ip, prefix), prefix).await
     }
 
-    fn bursts(&self) -> std::sync::MutexGuard<'_, BTreeMap<IpAddr, AbortHandle>> {
-        self.bursts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sends the later frames of a burst, while the address is still here.
-    fn start_burst(&self, announcer: Announcer, ip: Ipv4Addr, index: u32) {
-        let kernel = Arc::clone(&self.kernel);
-        let mut bursts = self.bursts();
-        bursts.retain(|_, burst| !burst.is_finished());
-        if bursts.len() >= BURSTS_MAX {
-            return;
-        }
-        let task = tokio::spawn(async move {
-            let start = tokio::time::Instant::now();
-            for at in BURST {
-                tokio::time::sleep_until(start + at).await;
-                let here = kernel.addresses().await.is_ok_and(|all| all.iter().any(|a| a.ours && a.ip == ip && a.index == index));
-                if !here {
-                    return;
-                }
-                if let Err(error) = announcer.announce(ip) {
-                    tracing::debug!(%error, %ip, "a later announcement was not sent");
-                }
-            }
-        });
-        if let Some(earlier) = bursts.insert(IpAddr::V4(ip), task.abort_handle()) {
-            earlier.abort();
-        }
+    fn routes(&self) -> std::sync::MutexGuard<'_, BTreeMap<(u32, Ipv6Addr), Instant>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Netlink {
     fn drop(&mut self) {
-        for burst in self.bursts().values() {
-            burst.abort();
-        }
+        self.held.end();
     }
 }
 
@@ -201,46 +226,51 @@ impl Vips for Netlink {
     async fn hold(&self, vip: &VipSpec, valid: Duration) -> Result<Held, VipError> {
         let wanted = Wanted::of(vip)?;
         let link = self.usable_link(&vip.interface).await?;
-        match self.put(&wanted, &link, whole_seconds(valid)).await {
+        let put = match self.put(&wanted, &link, whole_seconds(valid)).await {
             // Somebody put the same address there between the look and the attempt: a second look tells who.
             Err(VipError::Kernel { source, .. }) if source.raw_os_error() == Some(libc::EEXIST) => {
                 self.put(&wanted, &link, whole_seconds(valid)).await
             }
             other => other,
+        };
+        match &put {
+            Ok(_) => self.held.note(wanted.ip, link.index),
+            Err(VipError::AddressInUseByHand { .. }) => self.held.forget(wanted.ip),
+            // It may still be there.
+            Err(_) => {}
         }
+        put
     }
 
     async fn release(&self, vip: &VipSpec) -> Result<(), VipError> {
-        self.end_burst(Wanted::of(vip)?.ip);
+        let wanted = Wanted::of(vip)?;
+        self.held.forget(wanted.ip);
         // A second look, because one that runs while others change addresses may miss some.
         for _ in 0..2 {
             if let Some(ours) = self.find(vip).await? {
-                self.kernel.delete(&ours).await.map_err(refused(|| format!("remove {} from {}", ours.ip, vip.interface)))?;
+                self.kernel().delete(&ours).await.map_err(refused(|| format!("remove {} from {}", ours.ip, vip.interface)))?;
             }
         }
         if self.find(vip).await?.is_some() {
             let source = io::Error::new(io::ErrorKind::ResourceBusy, "it is put back by somebody");
             return Err(VipError::Kernel { action: format!("remove {} from {}", vip.address, vip.interface), source });
         }
+        if let Err(error) = self.withdraw_route(&wanted, &vip.interface).await {
+            tracing::debug!(%error, vip = vip.address, "its route was not removed and goes by itself");
+        }
         Ok(())
     }
 
     async fn announce(&self, vip: &VipSpec) -> Result<(), VipError> {
-        let IpAddr::V4(ip) = Wanted::of(vip)?.ip else {
-            return Err(VipError::Unsupported { what: "IPv6 addresses cannot be announced yet" });
-        };
+        let wanted = Wanted::of(vip)?;
         let link = self.usable_link(&vip.interface).await?;
-        let action = || format!("announce {ip} on {}", link.name);
-        let Some(announcer) = Announcer::open(link.index).map_err(refused(action))? else { return Ok(()) };
-        announcer.announce(ip).map_err(refused(action))?;
-        self.start_burst(announcer, ip, link.index);
-        Ok(())
+        self.held.announce(wanted.ip, link.index).map_err(refused(|| format!("announce {} on {}", wanted.ip, link.name)))
     }
 
     async fn ours(&self) -> Result<Vec<HeldVip>, VipError> {
         let mut held = Vec::new();
         for address in self.addresses().await?.into_iter().filter(|address| address.ours) {
-            let link = self.kernel.link_by_index(address.index).await;
+            let link = self.kernel().link_by_index(address.index).await;
             // An interface that went meanwhile took its addresses with it.
             let Some(link) = link.map_err(refused(|| "look up an interface".to_owned()))? else { continue };
             let valid = (address.valid != FOREVER).then(|| Duration::from_secs(u64::from(address.valid)));
@@ -257,96 +287,35 @@ impl Vips for Netlink {
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
-}
 
-/// What is to be put on the interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Wanted {
-    ip: IpAddr,
-    prefix: u8,
-    /// IPv4: the network that the App's prefix length names, unless it is the address alone.
-    network: Option<(Ipv4Addr, u8)>,
-}
+    async fn probe(&self, vip: &VipSpec) -> Result<(), VipError> {
+        let wanted = Wanted::of(vip)?;
+        let link = self.usable_link(&vip.interface).await?;
+        match self.addresses().await?.iter().find(|address| address.ip == wanted.ip) {
+            Some(ours) if ours.ours => return Ok(()),
+            Some(foreign) => return Err(self.in_use(foreign, &link).await),
+            None => {}
+        }
+        let action = || format!("ask for {} on {}", wanted.ip, link.name);
+        match conflicts::probe(wanted.ip, link.index).await.map_err(refused(action))? {
+            Some(mac) => Err(VipError::Taken { address: wanted.ip, interface: link.name, mac }),
+            None => Ok(()),
+        }
+    }
 
-impl Wanted {
-    fn of(vip: &VipSpec) -> Result<Self, VipError> {
-        let bad = |reason| VipError::BadAddress { address: vip.address.clone(), reason };
-        let (ip, length) = vip.address.split_once('/').ok_or_else(|| bad("has no prefix length, such as /24"))?;
-        let ip: IpAddr = ip.parse().map_err(|_| bad("is no IP address"))?;
-        let length: u8 = length.parse().map_err(|_| bad("has a prefix length that is no number"))?;
-        if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
-            return Err(bad("is no address of a single machine"));
-        }
-        match ip {
-            IpAddr::V4(_) if !(1..=32).contains(&length) => Err(bad("has a prefix length that is not 1 to 32")),
-            IpAddr::V4(v4) => Ok(Self { ip, prefix: 32, network: (length < 32).then_some((v4, length)) }),
-            IpAddr::V6(_) if !(1..=128).contains(&length) => Err(bad("has a prefix length that is not 1 to 128")),
-            IpAddr::V6(_) => Ok(Self { ip, prefix: length, network: None }),
-        }
+    fn announce_held(&self) -> usize {
+        self.held.heal(None)
+    }
+
+    fn conflicts(&self) -> broadcast::Receiver<Conflict> {
+        self.conflicts.subscribe()
     }
 }
 
-/// Whether the network of an interface's address has `ip` in it. Host addresses have no network.
-const fn covers(address: &Address, ip: Ipv4Addr) -> bool {
-    match address.ip {
-        IpAddr::V4(own) => address.prefix < 32 && (own.to_bits() ^ ip.to_bits()) & mask(address.prefix) == 0,
-        IpAddr::V6(_) => false,
-    }
-}
-
-/// Rounded up, at least one, and never the kernel's "for ever".
-fn whole_seconds(valid: Duration) -> u32 {
-    let seconds = valid.as_secs() + u64::from(valid.subsec_nanos() > 0);
-    u32::try_from(seconds).unwrap_or(FOREVER).clamp(1, FOREVER - 1)
+fn network6(ip: Ipv6Addr, prefix: u8) -> Ipv6Addr {
+    Ipv6Addr::from_bits(ip.to_bits() & mask6(prefix))
 }
 
 fn refused(action: impl FnOnce() -> String) -> impl FnOnce(io::Error) -> VipError {
     |source| VipError::Kernel { action: action(), source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn vip(address: &str) -> VipSpec {
-        VipSpec { address: address.to_owned(), interface: "eth0".to_owned() }
-    }
-
-    #[test]
-    fn ipv4_is_a_host_address_and_ipv6_keeps_its_length() {
-        let wanted = Wanted::of(&vip("10.0.0.100/24")).unwrap();
-        assert_eq!((wanted.prefix, wanted.network), (32, Some((Ipv4Addr::new(10, 0, 0, 100), 24))));
-        assert_eq!(Wanted::of(&vip("10.0.0.100/32")).unwrap().network, None);
-        assert_eq!(Wanted::of(&vip("fd00::1/64")).unwrap().prefix, 64);
-    }
-
-    #[test]
-    fn what_is_no_single_address_is_refused() {
-        for bad in
-            ["10.0.0.1", "10.0.0/24", "10.0.0.1/33", "10.0.0.1/0", "10.0.0.1/x", "::/64", "0.0.0.0/8", "224.0.0.1/4", "fd00::1/129", ""]
-        {
-            let error = Wanted::of(&vip(bad)).unwrap_err();
-            assert!(matches!(error, VipError::BadAddress { .. }) && error.is_permanent(), "{bad}: {error}");
-        }
-    }
-
-    #[test]
-    fn lifetimes_are_rounded_up_and_never_for_ever() {
-        assert_eq!(whole_seconds(Duration::ZERO), 1);
-        assert_eq!(whole_seconds(Duration::from_millis(350)), 1);
-        assert_eq!(whole_seconds(Duration::from_secs(2)), 2);
-        assert_eq!(whole_seconds(Duration::from_millis(2001)), 3);
-        assert_eq!(whole_seconds(Duration::MAX - Duration::from_secs(1)), FOREVER - 1);
-    }
-
-    #[test]
-    fn only_an_address_with_a_network_around_the_vip_covers_it() {
-        let own = |ip: &str, prefix| Address { index: 1, ip: ip.parse().unwrap(), prefix, ours: false, valid: FOREVER, created: 0 };
-        let vip = Ipv4Addr::new(10, 0, 0, 100);
-        assert!(covers(&own("10.0.0.1", 24), vip));
-        assert!(covers(&own("10.9.9.9", 8), vip));
-        assert!(!covers(&own("10.0.1.1", 24), vip));
-        assert!(!covers(&own("10.0.0.100", 32), vip));
-        assert!(!covers(&own("fd00::1", 64), vip));
-    }
 }

@@ -108,7 +108,8 @@ impl Folders {
     }
 }
 
-fn check_content(unit: &str, content: &str) -> Result<(), UnitError> {
+/// Checks that a text can be one of ours.
+pub(super) fn check_content(unit: &str, content: &str) -> Result<(), UnitError> {
     let reason = if owner(content).is_none() {
         "its text does not begin with the mark of clusterctl"
     } else if content.len() > UNIT_TEXT_MAX {

@@ -3,6 +3,7 @@
 //! - A request is a job of systemd; its result is heard as a signal, subscribed to before any request. If the connection breaks
 //!   meanwhile, or the signal does not come, the unit itself is looked at.
 //! - systemd is reloaded only when it holds an older text of a unit of ours: a new file needs no reload.
+//! - A text that people wrote can be read by systemd (`systemd-analyze verify`) before it takes the place of one that works.
 //! - A stop counts only when no process is left in the unit's cgroup.
 
 mod bus;
@@ -12,6 +13,7 @@ mod jobs;
 mod log;
 mod names;
 mod state;
+mod verify;
 mod watches;
 
 use std::path::Path;
@@ -214,8 +216,13 @@ impl Systemd {
         let action = format!("{verb} of unit {unit}");
         let session = self.session(&action).await?;
         let active_state = state::active(&session.connection, &names::object_path(unit)).await;
-        if active_state.map_err(|error| errors::lost(&action, error))? == ActiveState::Failed {
-            self.forget_failure(unit).await?;
+        match active_state.map_err(|error| errors::lost(&action, error))? {
+            ActiveState::Failed => self.forget_failure(unit).await?,
+            // systemd would let the start wait for the unit's own pause between restarts (`RestartSec=`), however long that is.
+            ActiveState::Activating if verb == Verb::Start && self.look(unit).await?.waits_for_restart() => {
+                self.job(unit, Verb::Stop, time).await?;
+            }
+            _ => {}
         }
         match self.job(unit, verb, time).await {
             Err(UnitError::JobFailed { result, .. }) if result == "start-limit-hit" => {
@@ -283,6 +290,12 @@ impl Units for Systemd {
             LoadState::NotFound => Err(UnitError::NotFound { unit: unit.to_owned() }),
             LoadState::BadSetting | LoadState::Error => Err(UnitError::BadSetting { unit: unit.to_owned(), message: state.load_error }),
         }
+    }
+
+    async fn verify(&self, unit: &str, content: &str) -> Result<(), UnitError> {
+        names::check(unit)?;
+        folders::check_content(unit, content)?;
+        verify::verify(unit, content).await
     }
 
     async fn uninstall(&self, unit: &str) -> Result<(), UnitError> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use zbus::{Connection, Message, ObjectPath, Variant};
 
 use super::bus::{PROPERTIES, SYSTEMD, UNIT};
-use crate::drivers::{ActiveState, LoadState, UnitState};
+use crate::drivers::{ActiveState, LoadState, STARTED_BY_MAX, UnitState};
 
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 
@@ -32,6 +32,7 @@ pub(super) async fn read(connection: &Connection, unit: &str, path: &ObjectPath<
         need_daemon_reload: unit_properties.get("NeedDaemonReload").unwrap_or_default(),
         fragment_path: Some(unit_properties.text("FragmentPath")).filter(|path| !path.is_empty()).map(PathBuf::from),
         unit_file_state: unit_properties.text("UnitFileState").to_owned(),
+        started_by: unit_properties.started_by(),
         control_group: service_properties.text("ControlGroup").to_owned(),
         can_reload: unit_properties.get("CanReload").unwrap_or_default(),
         job_pending: unit_properties.job() != 0,
@@ -88,6 +89,21 @@ impl<'a> Properties<'a> {
             },
             _ => String::new(),
         }
+    }
+
+    /// The units that pull this one in.
+    fn started_by(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for property in ["TriggeredBy", "WantedBy", "RequiredBy", "UpheldBy"] {
+            let Some(Variant::Array(units)) = self.0.get(property) else { continue };
+            names.extend(
+                units.inner().iter().filter_map(|unit| if let Variant::Str(unit) = unit { Some(unit.as_str().to_owned()) } else { None }),
+            );
+        }
+        names.sort();
+        names.dedup();
+        names.truncate(STARTED_BY_MAX);
+        names
     }
 
     fn first_field(&self, name: &str) -> Option<&Variant<'a>> {

@@ -288,6 +288,16 @@ fn partitions_of_a_lost_node_are_taken_by_all_and_balanced_again() {
     assert_eq!(agents.counts("cache"), BTreeMap::from([("n1", 4), ("n2", 4), ("n3", 4), ("n4", 4)]));
 }
 
+#[test]
+fn the_lease_of_the_spec_reaches_every_candidate() {
+    let mut app = mk_app("db", Mode::Singleton);
+    app.spec.failover = Some(cluster_schemas::failover::FailoverSpec { lease: "300ms".to_owned() });
+    let mut agents = Agents::of(3, [app, mk_app("other", Mode::Singleton)]);
+    agents.settle();
+    let lengths: Vec<(u64, u64)> = agents.assignments.values().map(|a| (a.apps["db"].lease_ms, a.apps["other"].lease_ms)).collect();
+    assert_eq!(lengths, vec![(300, 0); 3]);
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Happening {
     Lose(usize),

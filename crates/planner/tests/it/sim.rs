@@ -268,7 +268,7 @@ impl Sim {
                 assignment: node.taken.as_ref().map(|a| a.order.clone()),
                 quorum: node.alone < FENCE && node.taken.is_some(),
                 apps: node.workers.iter().map(|(app, w)| (app.clone(), w.observed(node.broken.contains(app)))).collect(),
-                problems: Vec::new(),
+                ..NodeStatus::default()
             };
             node.published = Some(status);
         }

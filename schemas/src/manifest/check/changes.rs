@@ -10,6 +10,15 @@ impl Checker<'_> {
     pub(super) fn changes(&mut self) {
         self.update();
         self.hooks();
+        self.failover();
+    }
+
+    fn failover(&mut self) {
+        let Some(failover) = &self.app.spec.failover else { return };
+        if failover.lease().is_none() {
+            let message = format!("{} is no lease", quote(&failover.lease));
+            self.value("/spec/failover/lease", Rule::FailoverLease, message, "write a time from `200ms` to `5s`".to_owned());
+        }
     }
 
     fn update(&mut self) {

@@ -130,14 +130,6 @@ impl Checker<'_> {
     /// What each mode allows and asks for.
     fn modes(&mut self) {
         let spec = &self.app.spec;
-        if spec.standby == Standby::Hot {
-            self.value(
-                "/spec/standby",
-                Rule::NotImplemented,
-                "hot standbys are not implemented yet",
-                "write `Cold`, or leave it out".to_owned(),
-            );
-        }
         if spec.replicas.is_some_and(|n| !(1..=REPLICAS_MAX).contains(&n)) {
             self.value("/spec/replicas", Rule::OutOfRange, format!("`replicas` is not between 1 and {REPLICAS_MAX}"), None);
         }
@@ -145,6 +137,10 @@ impl Checker<'_> {
             return;
         }
         let mode = spec.mode.as_str();
+        if spec.mode != Mode::Singleton && spec.standby == Standby::Hot {
+            let message = format!("mode `{mode}` has no standbys");
+            self.value("/spec/standby", Rule::StandbyRefused, message, "leave it out, or write `mode: Singleton`".to_owned());
+        }
         match spec.mode {
             Mode::Replicas if spec.replicas.is_none() => {
                 self.value("/spec/replicas", Rule::ReplicasMissing, "mode `Replicas` needs `replicas`", "add `replicas: 3`".to_owned());

@@ -1,0 +1,4 @@
+//! Parts of the tests of the VIP driver.
+
+mod conflicts;
+mod heals;

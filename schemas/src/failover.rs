@@ -1,0 +1,50 @@
+//! How fast and how carefully an exclusive thing fails over.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::hooks::TIMEOUT_PATTERN;
+use crate::hooks::span;
+
+/// Shortest lease: below it a busy machine loses leases that it could keep.
+pub const LEASE_MIN: Duration = Duration::from_millis(200);
+/// Longest lease, which voters also wait for after a restart.
+pub const LEASE_MAX: Duration = Duration::from_secs(5);
+
+/// How fast and how carefully an exclusive thing fails over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailoverSpec {
+    /// How long the voters keep a holder's place without a renewal, `200ms` to `5s`: who dies is followed after about this time, and who is
+    /// slow for longer loses its place. A change of it counts from the next tenure on.
+    #[schemars(regex(pattern = TIMEOUT_PATTERN), extend("examples" = ["350ms"]))]
+    #[serde(default = "default_lease")]
+    pub lease: String,
+}
+
+fn default_lease() -> String {
+    "350ms".to_owned()
+}
+
+impl FailoverSpec {
+    /// The lease; `None` where the text is no such time, which the validation refuses.
+    #[must_use]
+    pub fn lease(&self) -> Option<Duration> {
+        span(&self.lease).filter(|lease| (LEASE_MIN..=LEASE_MAX).contains(lease))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_between_200_ms_and_5_s() {
+        let of = |text: &str| FailoverSpec { lease: text.to_owned() }.lease();
+        assert_eq!(of("200ms"), Some(LEASE_MIN));
+        assert_eq!(of("5s"), Some(LEASE_MAX));
+        assert_eq!([of("199ms"), of("6s"), of("1"), of("1h"), of("")], [None; 5]);
+    }
+}
