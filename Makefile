@@ -40,8 +40,8 @@ test-lab: setup ## whole clusters in the lab
 bench: setup ## figures, a line of JSON each, also in target/bench.jsonl (ONLY=name: that one)
 	scripts/bench $(ONLY)
 
-soak: setup ## the demo again and again (MINUTES=10)
-	scripts/soak $(MINUTES)
+soak: setup ## the lease by millions of acquisitions, then the demo again and again (MINUTES=10 SEED=1)
+	SEED=$(or $(SEED),1) scripts/soak $(MINUTES)
 
 lint: setup ## formatting, clippy, and the rules of scripts/lint
 	cargo fmt --all --check

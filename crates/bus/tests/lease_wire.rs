@@ -156,7 +156,8 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    // 1,024 cases; the soak asks for many more (PROPTEST_CASES).
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.saturating_mul(4), ..ProptestConfig::default() })]
 
     /// Fuzz: damaged messages are refused or read as another message that has just these bytes.
     #[test]

@@ -93,11 +93,11 @@ pub fn small_runs() -> Vec<Config> {
         pair("voter reboot").limits(|limits| limits.reboots = 1),
         pair("voter reboot and restart").limits(|limits| (limits.reboots, limits.restarts, limits.renewals) = (1, 1, [0, 0])),
         pair("torn record").limits(|limits| limits.torn = 1),
-        informed("release and hand-over").limits(|limits| (limits.releases, limits.renewals) = (1, [0, 0])),
-        pair("two attempts, release").limits(|limits| (limits.attempts, limits.renewals, limits.releases) = ([2, 1], [0, 0], 1)),
+        pair("release and hand-over").limits(|limits| (limits.releases, limits.renewals) = (1, [0, 0])),
+        single("two attempts, release").limits(|limits| (limits.attempts, limits.renewals, limits.releases) = ([2, 1], [0, 0], 1)),
         pair("agent crash, adopted").limits(|limits| limits.crashes = 1),
         single("agent crash after two attempts").limits(|limits| (limits.attempts, limits.crashes) = ([3, 1], 1)),
-        informed("early fence").limits(|limits| (limits.early_fences, limits.renewals) = (1, [0, 0])),
+        pair("early fence").limits(|limits| (limits.early_fences, limits.renewals) = (1, [0, 0])),
         pair("clocks at the bound").drifting(),
         fence("fence takes all of F"),
         one_change("fresh voter added", vec![0], vec![0, 1]).until(2),
@@ -131,6 +131,9 @@ pub fn large_runs() -> Vec<Config> {
         config
     };
     vec![
+        two_tries("three voters, release").limits(|limits| (limits.attempts, limits.renewals, limits.releases) = ([1, 1], [0, 0], 1)),
+        two_tries("three voters, early fence")
+            .limits(|limits| (limits.attempts, limits.renewals, limits.early_fences) = ([1, 1], [0, 0], 1)),
         both("two attempts each"),
         two_tries("three voters, renewal").limits(|limits| limits.attempts = [1, 1]),
         two_tries("three voters, reboot").limits(|limits| (limits.attempts, limits.reboots) = ([1, 1], 1)),

@@ -70,7 +70,8 @@ impl World {
             }
             Blow::Moved => self.move_slots(node),
             Blow::FencedEarly => {
-                let slots: Vec<Slot> = self.held_by(node).into_iter().take(3).collect();
+                let many = self.rng.range(1, 100) as usize;
+                let slots: Vec<Slot> = self.held_by(node).into_iter().take(many).collect();
                 for slot in slots {
                     if let Some(place) = self.machines[node].places.get(&slot) {
                         place.word.fence();
@@ -175,7 +176,7 @@ impl World {
             return;
         }
         let to = self.rng.index(self.machines.len());
-        let many = self.rng.range(1, 60) as usize;
+        let many = self.rng.range(1, self.slots.len() as u64) as usize;
         for slot in self.held_by(node).into_iter().take(many) {
             let Some(epoch) = self.machines[node].places.get(&slot).and_then(|place| place.unit) else { continue };
             self.event(node, Event::Release { slot: slot.clone(), successor: Some(name(to)) });

@@ -6,6 +6,12 @@ use crate::time::{Span, Time};
 use crate::types::{Epoch, NodeName, Slot};
 use std::sync::Arc;
 
+/// Candidates of one slot at most.
+const CANDIDATES_MAX: usize = 4;
+
+/// Slots side by side that have the same candidates.
+const BLOCK: usize = 128;
+
 impl World {
     /// Starts an agent: adopts what is armed (P6), then becomes candidate for everything.
     pub(super) fn start(&mut self, node: usize) {
@@ -54,6 +60,11 @@ impl World {
         }
         self.machines[node].order = Arc::from(order);
         for index in 0..self.slots.len() {
+            // Each block of slots has its candidates, as a planner would spread them.
+            let nodes = self.machines.len();
+            if (node + nodes - index / BLOCK % nodes) % nodes >= CANDIDATES_MAX {
+                continue;
+            }
             let (slot, t) = self.slots[index].clone();
             let machine = &self.machines[node];
             let candidacy = Candidacy { order: Arc::clone(&machine.order), ready: machine.ready, unready_may_go: true };

@@ -60,7 +60,7 @@ impl Plan {
     pub fn drawn(seed: u64, partitions: u16, rounds: usize) -> Self {
         let mut rng = Rng::new(seed ^ 0x5eed);
         let nodes = 3 + rng.index(7);
-        Self { seed, nodes, partitions, named: 8, rounds, blows: 120, fault: None }
+        Self { seed, nodes, partitions, named: 8, rounds, blows: 240, fault: None }
     }
 }
 
