@@ -4,11 +4,36 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use cluster_fence::{GuardedVip, Table, UnitIndex};
+use cluster_fence::{GuardedVip, Table, UnitIndex, clock};
 use cluster_schemas::app::{Mode, Standby, VipSpec, unit_name};
 use cluster_schemas::assignment::AppAssignment;
 use nix::net::if_::if_nametoindex;
 use tracing::error;
+
+/// Asks the words themselves whether a slot is held at this moment (rule F2): what the agent believes may be older, as after a stop.
+#[derive(Debug, Clone)]
+pub struct Armed(Option<Arc<Table>>);
+
+impl Armed {
+    /// By the words of `table`.
+    #[must_use]
+    pub const fn by(table: Arc<Table>) -> Self {
+        Self(Some(table))
+    }
+
+    /// Everything is held: for tests of what comes after.
+    #[cfg(test)]
+    pub const fn always() -> Self {
+        Self(None)
+    }
+
+    /// Whether `slot` is held now.
+    #[must_use]
+    pub fn holds(&self, slot: &str) -> bool {
+        let armed = |table: &Arc<Table>| table.find_word(slot).is_some_and(|word| table.word(word).armed(clock::now()).is_some());
+        self.0.as_ref().is_none_or(armed)
+    }
+}
 
 /// One App's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +60,12 @@ impl Fences {
     pub fn new(table: Arc<Table>) -> Self {
         let left = table.units().into_iter().map(|(unit, cgroup)| (cgroup, unit)).collect();
         Self { table, root: unified_root(), entries: BTreeMap::new(), left }
+    }
+
+    /// What tells whether a slot is held now.
+    #[must_use]
+    pub fn armed(&self) -> Armed {
+        Armed::by(Arc::clone(&self.table))
     }
 
     /// The App's entry, made or brought up to date; none where the table is full.

@@ -428,6 +428,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
             folder: self.runtime_dir.join(app),
             units: Arc::clone(&self.units),
             vips: Arc::clone(&self.vips),
+            armed: self.fences.armed(),
             reports: self.reports.0.clone(),
         };
         let task = tokio::spawn(Worker::new(parts, receiver).run());

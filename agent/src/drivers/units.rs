@@ -30,6 +30,16 @@ pub trait Units: Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
+    /// F6: has systemd ask the guard before it starts the unit, whoever wants it started: it may run only while `slot` is armed here. `None`
+    /// takes that back. A drop-in in the runtime folder does it; the unit's own file is not touched. Where the unit is in memory, systemd
+    /// reads its configuration again, once.
+    ///
+    /// # Errors
+    /// [`UnitError`].
+    fn gate(&self, _unit: &str, _slot: Option<&str>) -> impl Future<Output = Result<(), UnitError>> + Send {
+        async { Ok(()) }
+    }
+
     /// Removes the unit's file if it was written here, and only then; already gone is success. Stop the unit first.
     ///
     /// # Errors

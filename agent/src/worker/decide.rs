@@ -19,6 +19,8 @@ pub struct Memory {
     pub content: String,
     /// Text that the running process was started with.
     pub started_with: String,
+    /// The unit that systemd asks the guard about, and the slot (rule F6).
+    pub gate: Option<(String, String)>,
     /// The VIP last held.
     pub vip: Option<VipSpec>,
     /// The role file as written.
@@ -57,6 +59,10 @@ pub enum Step {
     Stop(String),
     /// Remove the file of this unit, if we wrote it, and forget the unit.
     Uninstall(String),
+    /// Have systemd ask the guard for this slot before it starts this unit.
+    Gate(String, String),
+    /// Have systemd start this unit without asking.
+    Ungate(String),
     /// Remove this address.
     ReleaseVip(VipSpec),
     /// Put this address there and tell the neighbours.
@@ -85,6 +91,9 @@ pub fn next(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen
     if let Some(step) = clear_old(target, content, memory, seen) {
         return step;
     }
+    if let Some(step) = gate(target, memory) {
+        return step;
+    }
     match target.run {
         Wish::No | Wish::Fence => withdraw(target, memory, seen),
         Wish::Yes => run(target, content, memory, seen),
@@ -109,6 +118,18 @@ fn clear_old(target: &Target, content: Option<&str>, memory: &Memory, seen: &See
     None
 }
 
+/// The gate stands before anything is started, and goes when nothing is left.
+fn gate(target: &Target, memory: &Memory) -> Option<Step> {
+    let wanted = target.gate.as_ref().map(|slot| (target.unit.clone(), slot.clone()));
+    if memory.gate == wanted || target.absent || target.run == Wish::Fence {
+        return None;
+    }
+    match (&memory.gate, wanted) {
+        (Some((unit, _)), wanted) if wanted.as_ref().is_none_or(|(other, _)| other != unit) => Some(Step::Ungate(unit.clone())),
+        (_, wanted) => wanted.map(|(unit, slot)| Step::Gate(unit, slot)),
+    }
+}
+
 fn withdraw(target: &Target, memory: &Memory, seen: &Seen) -> Step {
     let address = target.vip.as_ref().filter(|_| seen.vip_present).map(|(vip, ..)| vip.clone());
     // A lost tenure: the address goes first, whatever the unit does (rule F3). In good order the unit ends its requests first.
@@ -124,6 +145,9 @@ fn withdraw(target: &Target, memory: &Memory, seen: &Seen) -> Step {
         return Step::ReleaseVip(vip);
     }
     if target.absent {
+        if let Some((unit, _)) = &memory.gate {
+            return Step::Ungate(unit.clone());
+        }
         // The name is remembered before a file is written, so that an agent killed in between leaves none behind.
         let nothing_written = memory.content.is_empty() && memory.unit.is_empty();
         return if nothing_written { Step::Forget } else { Step::Uninstall(target.unit.clone()) };

@@ -46,8 +46,13 @@ impl<U: Units, V: Vips> Worker<U, V> {
 
     /// Starts, restarts or reloads, as long as that is wanted; the VIP is refreshed meanwhile. False when the manager is gone.
     pub(super) async fn start(&mut self, step: &Step, target: &Target, desired: &Desired) -> bool {
+        if let Some(slot) = &target.gate
+            && !self.armed(slot)
+        {
+            return true;
+        }
         let unit = target.unit.clone();
-        info!(app = self.parts.app, epoch = desired.entry.epoch, unit, ?step, "telling the service manager");
+        info!(app = self.parts.app, epoch = desired.tenures.app.map_or(0, |t| t.epoch), unit, ?step, "telling the service manager");
         self.memory.unit.clone_from(&unit);
         self.save();
         let (units, action) = (Arc::clone(&self.parts.units), step.clone());

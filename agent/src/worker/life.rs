@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::target::{Desired, Tenures};
 use super::{Parts, Report, Worker};
 use crate::drivers::{Held, HeldVip, Installed, InstalledUnit, UnitError, UnitState, Units, VipError, Vips};
+use crate::fences::Armed;
 use crate::lease::view::{TenureState, TenureView};
 
 /// A node on which nothing runs and nothing can be started.
@@ -108,7 +109,15 @@ fn start_on(folder: &Path, first: Desired, blind: &Arc<AtomicBool>) -> (watch::S
     let (told, receiver) = watch::channel(first);
     let (reports, heard) = mpsc::channel(64);
     let idle = || Arc::new(Idle { changes: watch::Sender::new(0), blind: Arc::clone(blind), held: AtomicBool::new(false) });
-    let parts = Parts { app: "a".to_owned(), node: "n1".to_owned(), folder: folder.join("a"), units: idle(), vips: idle(), reports };
+    let parts = Parts {
+        app: "a".to_owned(),
+        node: "n1".to_owned(),
+        folder: folder.join("a"),
+        units: idle(),
+        vips: idle(),
+        armed: Armed::always(),
+        reports,
+    };
     tokio::spawn(Worker::new(parts, receiver).run());
     (told, heard)
 }

@@ -30,6 +30,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::drivers::{ActiveState, Held, UnitError, Units, Vips, unit_text};
+use crate::fences::Armed;
 use crate::worker::decide::{Memory, Seen, Step};
 use crate::worker::target::{Desired, Target, Wish, target};
 
@@ -51,6 +52,8 @@ const FAILURE_COUNTS: Duration = Duration::from_secs(300);
 const YOUNG: Duration = Duration::from_millis(500);
 /// A unit whose tenure is lost is asked to stop, and killed after this long: others take over 3 s after it was lost.
 const FENCE_GRACE: Duration = Duration::from_secs(1);
+/// Pause before a slot whose word is not armed is looked at again.
+const NOT_ARMED_RETRY: Duration = Duration::from_millis(20);
 /// Pause after a failed attempt to end a lost tenure.
 const FENCE_RETRY: Duration = Duration::from_millis(200);
 /// Lines of the unit's log that go with the report of a failure.
@@ -84,6 +87,8 @@ pub struct Parts<U, V> {
     pub units: Arc<U>,
     /// Addresses.
     pub vips: Arc<V>,
+    /// Whether a slot is held at this moment.
+    pub armed: Armed,
     /// Where reports go; bounded.
     pub reports: mpsc::Sender<Report>,
 }
@@ -373,6 +378,25 @@ impl<U: Units, V: Vips> Worker<U, V> {
                 }
                 self.outcome(&format!("write unit {}", target.unit), installed.map(|_| ()), target).await;
             }
+            Step::Gate(unit, slot) => {
+                // Remembered first, so that an agent killed in between leaves nothing behind.
+                self.memory.gate = Some((unit.clone(), String::new()));
+                self.save();
+                let gated = self.parts.units.gate(&unit, Some(&slot)).await;
+                if gated.is_ok() {
+                    self.memory.gate = Some((unit.clone(), slot));
+                    self.save();
+                }
+                self.outcome(&format!("put unit {unit} behind its lease"), gated, target).await;
+            }
+            Step::Ungate(unit) => {
+                let freed = self.parts.units.gate(&unit, None).await;
+                if freed.is_ok() {
+                    self.memory.gate = None;
+                    self.save();
+                }
+                self.outcome(&format!("take unit {unit} from behind its lease"), freed, target).await;
+            }
             Step::ReleaseVip(vip) => {
                 info!(app, epoch, vip = vip.address, interface = vip.interface, "removing the address");
                 match self.parts.vips.release(&vip).await {
@@ -422,7 +446,8 @@ impl<U: Units, V: Vips> Worker<U, V> {
     async fn refresh_vip(&mut self, target: &Target) {
         self.refreshed = Instant::now();
         let Some((vip, wish, epoch)) = &target.vip else { return };
-        if !wish.may_stay() {
+        // F2: the word is asked right before. One that was fenced while this agent stood still is not followed by an address.
+        if !wish.may_stay() || !self.armed(&target.vip_slot) {
             return;
         }
         match self.parts.vips.hold(vip, VIP_VALID).await {
@@ -438,6 +463,15 @@ impl<U: Units, V: Vips> Worker<U, V> {
                 self.failed(&what, &cluster_telemetry::chain(&error)).await;
             }
         }
+    }
+
+    /// Whether the slot is held now. Where it is not, its tenure is over, and that is heard soon.
+    pub(super) fn armed(&mut self, slot: &str) -> bool {
+        let armed = self.parts.armed.holds(slot);
+        if !armed {
+            self.retry_at = Some(Instant::now() + NOT_ARMED_RETRY);
+        }
+        armed
     }
 
     async fn outcome(&mut self, what: &str, result: Result<(), UnitError>, target: &Target) {

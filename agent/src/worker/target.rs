@@ -99,12 +99,16 @@ pub struct Target {
     pub hot: bool,
     /// Nothing of the App may be left.
     pub absent: bool,
+    /// The slot without which the unit may not be started here, whoever wants it (rule F6).
+    pub gate: Option<String>,
     /// The unit's full name.
     pub unit: String,
     /// Whether the unit should run.
     pub run: Wish,
     /// The VIP, with the wish to hold it and the epoch of its tenure.
     pub vip: Option<(VipSpec, Wish, u64)>,
+    /// The slot that the VIP goes with.
+    pub vip_slot: String,
     /// A pool's VIP waits until the unit runs; a Singleton's comes before the unit.
     pub vip_after_unit: bool,
     /// The role file; none where nothing may be left.
@@ -159,7 +163,14 @@ pub fn target(app: &str, node: &str, desired: &Desired) -> Target {
         partitions: ring.partitions,
         own: desired.tenures.ring.clone(),
     });
+    let gated = entry.mode == Mode::Singleton && !hot && entry.role != Role::Absent;
+    let vip_slot = match (&entry.vip, entry.mode) {
+        (Some(vip), mode) if mode != Mode::Singleton => format!("vip/{}", vip.spec().ip()),
+        _ => format!("app/{app}"),
+    };
     Target {
+        vip_slot,
+        gate: gated.then(|| format!("app/{app}")),
         hot,
         absent: entry.role == Role::Absent,
         unit: unit_name(app, entry.run.unit.as_ref()),

@@ -27,6 +27,12 @@ const OTHERS: [&str; 12] = [
     "/lib/systemd/system",
     "/run/systemd/generator.late",
 ];
+/// Name of the drop-in that has systemd ask the guard; late, so that it is not taken back by another.
+const GATE: &str = "99-clusterctl-fence.conf";
+/// What it begins with.
+const GATE_HEAD: &str = "# Written by clusterctl: this unit is exclusive and runs only where its lease is held. Gone after a boot.\n";
+/// Where the guard is, unless it is beside the agent.
+const GUARD: &str = "/usr/lib/clusterctl/cluster-guard";
 /// Most entries of the runtime folder that are looked at.
 const ENTRIES_MAX: usize = 65_536;
 
@@ -35,11 +41,16 @@ const ENTRIES_MAX: usize = 65_536;
 pub(super) struct Folders {
     runtime: PathBuf,
     others: Vec<PathBuf>,
+    /// The program that knows what is held.
+    guard: PathBuf,
 }
 
 impl Default for Folders {
     fn default() -> Self {
-        Self { runtime: PathBuf::from(RUNTIME), others: OTHERS.iter().map(PathBuf::from).collect() }
+        // Beside the agent, wherever they were installed.
+        let beside = std::env::current_exe().ok().and_then(|agent| Some(agent.parent()?.join("cluster-guard")));
+        let guard = beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(GUARD));
+        Self { runtime: PathBuf::from(RUNTIME), others: OTHERS.iter().map(PathBuf::from).collect(), guard }
     }
 }
 
@@ -81,6 +92,29 @@ impl Folders {
             Mark::Ours(_) => files::remove(&path).map(drop).map_err(|source| UnitError::Io { action: "remove", path, source }),
             Mark::Missing | Mark::Foreign => Ok(()),
         }
+    }
+
+    /// Writes or removes the drop-in that has systemd ask the guard (F6).
+    pub(super) fn gate(&self, unit: &str, slot: Option<&str>) -> Result<(), UnitError> {
+        let folder = self.runtime.join(format!("{unit}.d"));
+        let path = folder.join(GATE);
+        let Some(slot) = slot else {
+            files::remove(&path).map_err(|source| UnitError::Io { action: "remove", path, source })?;
+            // Others may have drop-ins there; then the folder stays.
+            let _still_used = fs::remove_dir(&folder);
+            return Ok(());
+        };
+        // Nothing a slot may be called needs quoting, and nothing else gets in here.
+        if !slot.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'/')) {
+            return Err(UnitError::BadContent { unit: unit.to_owned(), reason: "its slot has a name that none can have" });
+        }
+        let text = format!("{GATE_HEAD}[Service]\nExecCondition=+{} check {slot}\n", self.guard.display());
+        if files::read_limited(&path, UNIT_TEXT_MAX).is_ok_and(|present| present.as_deref() == Some(text.as_bytes())) {
+            return Ok(());
+        }
+        fs::create_dir_all(&folder)
+            .and_then(|()| files::write_atomic(&path, text.as_bytes(), 0o644, Durability::Process))
+            .map_err(|source| UnitError::Io { action: "write", path, source })
     }
 
     /// All unit files that carry our mark.
@@ -184,7 +218,7 @@ mod tests {
     fn folders(root: &Path) -> Folders {
         let others = vec![root.join("etc"), root.join("usr")];
         others.iter().for_each(|folder| fs::create_dir_all(folder).unwrap());
-        Folders { runtime: root.join("run"), others }
+        Folders { runtime: root.join("run"), others, guard: PathBuf::from(GUARD) }
     }
 
     #[test]
@@ -204,6 +238,21 @@ mod tests {
         folders.remove("other.service").unwrap();
         assert!(!root.path().join("run/api.service").exists());
         assert!(root.path().join("run/other.service").exists());
+    }
+
+    #[test]
+    fn f6_a_gate_is_a_drop_in_that_comes_and_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = folders(root.path());
+        let path = root.path().join("run/nginx.service.d/99-clusterctl-fence.conf");
+        folders.gate("nginx.service", Some("app/web")).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with("[Service]\nExecCondition=+/usr/lib/clusterctl/cluster-guard check app/web\n"), "{text}");
+        folders.gate("nginx.service", Some("app/web")).unwrap();
+        assert!(folders.gate("nginx.service", Some("app/web; reboot")).is_err());
+        folders.gate("nginx.service", None).unwrap();
+        folders.gate("nginx.service", None).unwrap();
+        assert!(!path.parent().unwrap().exists());
     }
 
     #[test]

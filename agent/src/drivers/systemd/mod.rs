@@ -298,6 +298,16 @@ impl Units for Systemd {
         verify::verify(unit, content).await
     }
 
+    async fn gate(&self, unit: &str, slot: Option<&str>) -> Result<(), UnitError> {
+        names::check(unit)?;
+        let (name, of) = (unit.to_owned(), slot.map(ToOwned::to_owned));
+        self.with_folders(move |folders| folders.gate(&name, of.as_deref())).await?;
+        if self.look(unit).await?.need_daemon_reload {
+            self.reload_configuration(unit, |state| state.need_daemon_reload).await?;
+        }
+        Ok(())
+    }
+
     async fn uninstall(&self, unit: &str) -> Result<(), UnitError> {
         names::check(unit)?;
         let (name, path) = (unit.to_owned(), self.folders.path(unit));
