@@ -9,12 +9,14 @@
 //!   `maxUnavailable` are settling; healthy ones, as long as fewer than that are settling or down. One on a Lost node waits until it is
 //!   heard.
 //! - Nothing more is given where the newest content failed.
-//! - Of a Singleton the standbys are given it at once; the active instance when every Live standby took it up and none failed.
+//! - Of a Singleton the standbys are given it at once; the active instance when every Live standby took it up and none failed;
+//!   hot ones have to be healthy with it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cluster_schemas::Mode;
+use cluster_schemas::app::Standby;
 use cluster_schemas::assignment::{AppAssignment, Role};
 use cluster_schemas::node::InstanceState;
 
@@ -89,7 +91,8 @@ fn members(ctx: &Context<'_, '_>, entries: &Entries, waiting: &BTreeSet<usize>, 
 /// The active instance, if it is its turn, and all standbys.
 fn singleton(ctx: &Context<'_, '_>, entries: &Entries) -> BTreeSet<usize> {
     let standbys = || entries.iter().filter(|(_, e)| e.role == Role::Standby).map(|(n, _)| *n);
-    let ready = |n: usize| written(ctx, n).is_some_and(|last| last.run == ctx.run) && took_up(ctx, n) && !failed(ctx, n);
+    let well = |n: usize| if ctx.app.spec.standby == Standby::Hot { settled(ctx, n) } else { took_up(ctx, n) && !failed(ctx, n) };
+    let ready = |n: usize| written(ctx, n).is_some_and(|last| last.run == ctx.run) && well(n);
     let all = standbys().filter(|n| ctx.world.nodes[*n].live).all(ready);
     let active = entries.iter().filter(|(_, e)| e.role == Role::Active && all).map(|(n, _)| *n);
     active.chain(standbys()).collect()

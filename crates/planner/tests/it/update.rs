@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cluster_schemas::app::Standby;
 use cluster_schemas::assignment::{Order, Role};
 use cluster_schemas::node::InstanceState;
 use cluster_schemas::status::ConditionStatus;
@@ -270,6 +271,23 @@ fn a_standby_that_fails_keeps_the_active_instance_as_it_is() {
     let progressing = status.condition("Progressing").unwrap();
     let expected = "the newest content failed: n2: the unit cannot be loaded; n1 keeps the content of before";
     assert_eq!((progressing.status, progressing.message.as_str()), (ConditionStatus::False, expected));
+}
+
+#[test]
+fn a_hot_standby_has_to_be_healthy_first() {
+    let mut app = updated(Mode::Singleton, 1, 0);
+    app.spec.standby = Standby::Hot;
+    let mut cluster = Cluster::of(2, [app]);
+    cluster.settle().assert_ready();
+    cluster.app("app").metadata.generation += 1;
+    cluster.app("app").spec.exec.as_mut().unwrap().command.push("new".to_owned());
+    cluster.step().obey_all();
+    cluster.observed("n2", "app").state = InstanceState::Starting;
+    cluster.step();
+    assert_eq!(cluster.entry("n1", "app").unwrap().generation, 1);
+    (cluster.observed("n2", "app").state, cluster.observed("n2", "app").healthy) = (InstanceState::Running, true);
+    cluster.step();
+    assert_eq!(cluster.entry("n1", "app").unwrap().generation, 2);
 }
 
 #[test]
