@@ -7,6 +7,7 @@
 mod check;
 mod conform;
 mod diagnostic;
+mod format;
 mod problem;
 mod rule;
 mod shape;
@@ -30,6 +31,7 @@ use tree::{Content, Fatal, Mark, Node};
 pub use check::{ANNOTATION_BYTES_MAX, LABELS_MAX, PATH_BYTES_MAX, REPLICAS_MAX};
 pub(crate) use check::{NOT_KEPT, OTHER_UNITS, RESERVED_UNITS};
 pub use diagnostic::{Diagnostic, Diagnostics, KEPT_MAX, SHOWN_MAX};
+pub use format::{FormatError, format};
 pub use rule::Rule;
 
 /// Largest file, in bytes.
