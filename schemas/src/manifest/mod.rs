@@ -124,7 +124,7 @@ fn read(document: &Node) -> (Option<App>, Problems) {
         problems.push(problem);
         return (None, problems);
     }
-    let Conformed { value, bad, mut problems } = conform(document, shape::app());
+    let Conformed { value, bad, mut problems, renamed } = conform(document, shape::app());
     let mut app = match serde_json::from_value::<App>(value) {
         Ok(app) => app,
         Err(error) => {
@@ -140,6 +140,7 @@ fn read(document: &Node) -> (Option<App>, Problems) {
         app.spec.ring = Some(RingSpec::default());
     }
     check::check(&app, &bad, &mut problems);
+    problems.rename(&renamed);
     let named = !bad.covers("/metadata/name");
     (named.then_some(app), problems)
 }
