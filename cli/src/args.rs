@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Ring(RingArgs),
     /// Check files without a cluster
     Validate(FileArgs),
+    /// Print files in the canonical form, comments kept, without a cluster
+    Fmt(FmtArgs),
     /// Print the versions of client and controller
     Version(VersionArgs),
     /// Forget a node that is gone
@@ -93,6 +95,21 @@ pub(crate) struct FileArgs {
 pub(crate) struct ApplyArgs {
     #[command(flatten)]
     pub(crate) input: FileArgs,
+}
+
+/// `fmt`.
+#[derive(Debug, Args)]
+pub(crate) struct FmtArgs {
+    #[command(flatten)]
+    pub(crate) input: FileArgs,
+
+    /// Write the files back instead of printing them
+    #[arg(short, long, conflicts_with = "check")]
+    pub(crate) write: bool,
+
+    /// Only name the files that are not in the canonical form, with exit code 1 if there are any
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 /// `get`.

@@ -13,7 +13,7 @@ const FILES_MAX: usize = 10_000;
 /// Deepest folder that `--recursive` reads.
 const FOLDER_DEPTH_MAX: usize = 32;
 /// What stdin is called in messages.
-const STDIN_NAME: &str = "stdin";
+pub(crate) const STDIN_NAME: &str = "stdin";
 
 /// Why the input cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,9 @@ pub(crate) enum InputError {
     /// Stdin is named twice.
     #[error("stdin (-) can be read once only")]
     StdinTwice,
+    /// Files that cannot be brought into the canonical form.
+    #[error("{0}")]
+    Unformattable(String),
     /// Apps that are wrong.
     #[error("{0}")]
     Invalid(Diagnostics),
@@ -50,6 +53,29 @@ impl InputError {
 /// # Errors
 /// Every file that cannot be read, else everything that is wrong in any of them.
 pub(crate) fn read(args: &FileArgs, stdin: &mut dyn Read) -> Result<Vec<ParsedApp>, InputError> {
+    let sources = sources(args, stdin)?;
+    let mut apps = Vec::new();
+    let mut problems = Diagnostics::default();
+    for (name, text) in &sources {
+        match manifest::parse(name, text) {
+            Ok(parsed) => apps.extend(parsed),
+            Err(found) => problems.merge(found),
+        }
+    }
+    problems.merge(manifest::check_duplicates(&apps));
+    problems.into_result().map_err(InputError::Invalid)?;
+    if apps.is_empty() {
+        let names: Vec<&str> = sources.iter().map(|(name, _)| name.as_str()).collect();
+        return Err(InputError::Empty(names.join(", ")));
+    }
+    Ok(apps)
+}
+
+/// Name and text of every file, in the order of the arguments.
+///
+/// # Errors
+/// Every file that cannot be read.
+pub(crate) fn sources(args: &FileArgs, stdin: &mut dyn Read) -> Result<Vec<(String, String)>, InputError> {
     let mut sources: Vec<(String, String)> = Vec::new();
     let mut unreadable = Vec::new();
     let mut take = |name: String, text: io::Result<String>| match text {
@@ -77,22 +103,7 @@ pub(crate) fn read(args: &FileArgs, stdin: &mut dyn Read) -> Result<Vec<ParsedAp
     if !unreadable.is_empty() {
         return Err(InputError::Read(unreadable));
     }
-
-    let mut apps = Vec::new();
-    let mut problems = Diagnostics::default();
-    for (name, text) in &sources {
-        match manifest::parse(name, text) {
-            Ok(parsed) => apps.extend(parsed),
-            Err(found) => problems.merge(found),
-        }
-    }
-    problems.merge(manifest::check_duplicates(&apps));
-    problems.into_result().map_err(InputError::Invalid)?;
-    if apps.is_empty() {
-        let names: Vec<&str> = sources.iter().map(|(name, _)| name.as_str()).collect();
-        return Err(InputError::Empty(names.join(", ")));
-    }
-    Ok(apps)
+    Ok(sources)
 }
 
 /// The files that `path` means: itself, or the manifests of the folder.

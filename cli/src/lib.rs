@@ -10,6 +10,7 @@ mod config;
 mod delete;
 mod describe;
 mod error;
+mod fmt;
 mod get;
 mod input;
 mod io;
@@ -62,6 +63,7 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Delete(args) => delete::run(&args, connect, io),
         Command::Ring(args) => ring::run(&args, &connect()?, io),
         Command::Validate(args) => apply::validate(&args, io),
+        Command::Fmt(args) => fmt::run(&args, io),
         Command::Version(args) => version::run(&args, connect, io),
         Command::Node(args) => node::run(&args, &connect()?, io),
         Command::Recover(args) => recover::run(&args, &connect()?, io),

@@ -104,6 +104,9 @@ pub struct AppAssignment {
     /// Why `run` and `generation` are those of an earlier spec, which `update` asks to keep for now; empty where they are the newest.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub held_back: String,
+    /// With `update`: the node was given this content and was not yet seen to be healthy with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settling: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]

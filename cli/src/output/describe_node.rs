@@ -26,6 +26,7 @@ pub(crate) fn describe(view: &NodeView, plan: Option<&Assignment>, now: Timestam
         ),
         ("Quorum", status.map_or(UNKNOWN, |s| if s.quorum { "yes" } else { "no: nothing exclusive is held" }).to_owned()),
         ("Load", view.load_percent.map_or_else(|| UNKNOWN.to_owned(), |percent| format!("{}.{:02}", percent / 100, percent % 100))),
+        ("Capacity", node.capacity.map_or_else(|| UNKNOWN.to_owned(), |has| has.to_string())),
         ("Labels", joined(&nodes::labels(view), "\n")),
         ("Addresses", joined(&addresses, "\n")),
         ("Boot", node.boot_id.clone()),
@@ -52,6 +53,9 @@ pub(crate) fn describe(view: &NodeView, plan: Option<&Assignment>, now: Timestam
                 if let Some(planned) = planned {
                     fields.push(("Planned", assignments::role(planned)));
                     fields.push(("Reason", super::reason(&planned.reason)));
+                    if !planned.held_back.is_empty() {
+                        fields.push(("Update", planned.held_back.clone()));
+                    }
                 }
                 match observed {
                     Some(observed) => fields.extend(seen(observed)),
@@ -106,7 +110,7 @@ mod tests {
     fn plan_and_observation_stand_side_by_side() {
         let view: NodeView = serde_json::from_value(json!({
             "node": {"name": "n1", "labels": {"zone": "a", "disk": "ssd"}, "addresses": {"eth0": ["10.0.0.1/24", "fd00::1/64"], "eth1": ["192.168.0.1/24"]},
-                     "bootId": "2f1c9d3e-0000", "agentVersion": "0.1.0", "registeredAt": "2026-11-20T12:00:00Z"},
+                     "bootId": "2f1c9d3e-0000", "agentVersion": "0.1.0", "capacity": {"cpuMillis": 4000, "memoryBytes": 8_589_934_592_u64}, "registeredAt": "2026-11-20T12:00:00Z"},
             "state": "NoQuorum", "heartbeatAgeMs": 1200, "loadPercent": 205,
             "status": {"node": "n1", "bootId": "2f1c9d3e-0000", "instance": "i", "quorum": false,
                 "assignment": {"incarnation": "i", "term": 4, "generation": 16},
@@ -122,7 +126,8 @@ mod tests {
         .unwrap();
         let plan: Assignment = serde_json::from_value(json!({
             "node": "n1", "order": {"incarnation": "i", "term": 4, "generation": 17}, "bootId": "b", "members": ["n1"], "apps": {
-                "api": {"uid": "u", "generation": 1, "mode": "Spread", "role": "Member", "run": {}, "reason": {"code": "EveryEligibleNode", "message": "runs everywhere"}},
+                "api": {"uid": "u", "generation": 1, "mode": "Spread", "role": "Member", "run": {}, "reason": {"code": "EveryEligibleNode", "message": "runs everywhere"},
+                        "heldBack": "keeps the content of generation 1 while at most 1 instance may be down by a change"},
                 "cache": {"uid": "u", "generation": 1, "mode": "Ring", "role": "Member", "run": {}, "ring": {"partitions": 256, "own": [{"epoch": 1, "partitions": "0-84"}]}, "reason": {"code": "Sticky", "message": ""}},
             },
         }))
@@ -135,6 +140,7 @@ Status:      NoQuorum
 Heartbeat:   1.2s ago
 Quorum:      no: nothing exclusive is held
 Load:        2.05
+Capacity:    cpu 4, memory 8Gi
 Labels:      disk=ssd
              zone=a
 Addresses:   eth0: 10.0.0.1/24, fd00::1/64
@@ -149,6 +155,7 @@ Apps:
   api:
     Planned:   Member
     Reason:    runs everywhere (EveryEligibleNode)
+    Update:    keeps the content of generation 1 while at most 1 instance may be down by a change
     Observed:  nothing yet
   cache:
     Planned:    Member[85]

@@ -131,6 +131,33 @@ fn validate_needs_no_cluster() {
 }
 
 #[test]
+fn fmt_prints_checks_and_writes_the_canonical_form_with_its_comments() {
+    let folder = tempfile::tempdir().unwrap();
+    let written =
+        "# Ours.\nkind: App # of two\napiVersion: cluster/v1\nmetadata: {name: web}\nspec: {mode: Spread, exec: {command: [/bin/web]}}\n";
+    let canonical = "# Ours.\napiVersion: cluster/v1\nkind: App # of two\nmetadata:\n  name: web\nspec:\n  mode: Spread\n  exec:\n    \
+                     command:\n      - /bin/web\n  standby: Cold\n";
+    let canonical = canonical.replace("# Ours.\napiVersion: cluster/v1\n", "apiVersion: cluster/v1\n# Ours.\n");
+    let file = write(&folder, "web.yaml", written);
+    clusterctl("", &["fmt", "-f", &file]).prints(&canonical);
+    let run = clusterctl("", &["fmt", "--check", "-f", &file]);
+    assert_eq!((run.code, run.out), (1, format!("{file}\n")));
+    clusterctl("", &["fmt", "--write", "-f", &file]).prints(&format!("{file} formatted\n"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), canonical);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    clusterctl("", &["fmt", "--check", "-f", &file]).prints("");
+    // Nothing is written if anything is wrong, or cannot be written.
+    let bad = write(&folder, "bad.yaml", "kind: App\nspec: {modus: Spread}\n");
+    let other = write(&folder, "other.yaml", &manifest(&["other"]));
+    let run = clusterctl("", &["fmt", "-w", "-f", &other, "-f", &bad]);
+    assert!(run.code == 2 && run.err.contains("bad.yaml:2:8"), "{}", run.err);
+    let json = write(&folder, "a.json", &written.replace("# Ours.\n", "").replace(" # of two", ""));
+    let run = clusterctl("", &["fmt", "-w", "-f", &other, "-f", &json]);
+    assert!(run.code == 2 && run.err.contains("a.json cannot be written back: the canonical form is YAML"), "{}", run.err);
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), manifest(&["other"]));
+}
+
+#[test]
 fn the_manifests_of_this_repository_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
     let mut count = 0;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use cluster_planner::{Input, Liveness, NodeInput, Plan, check, plan, status};
+use cluster_planner::{Input, Liveness, NodeInput, Plan, check, plan, plan_leased, status};
 use cluster_schemas::app::{ExecSpec, RingSpec};
 use cluster_schemas::assignment::Role;
 use cluster_schemas::node::{AppObserved, InstanceState, RingObserved};
@@ -195,6 +195,7 @@ fn main() {
         input.liveness = Liveness::Lost;
     }
     print_time("plan_node_lost_ms", time(|| plan(&cluster.input())));
+    print_time("plan_leased_node_lost_ms", time(|| plan_leased(&cluster.input())));
     let made: Plan = plan(&cluster.input());
     print_time("check_node_lost_ms", time(|| check::check(&cluster.input(), &made)));
     print("violations_node_lost", check::check(&cluster.input(), &made).len() as f64, "violations", "count");

@@ -295,6 +295,8 @@ pub(crate) fn absent(name: &str, app: Option<&App>, seen: &Evidence<'_>, why: im
     }
     entry.role = Role::Absent;
     entry.peers.clear();
+    entry.held_back.clear();
+    entry.settling = false;
     entry.releasing = seen.slot_claim();
     entry.vip = seen.vip_claims().next().map(|claim| {
         let interface = entry.vip.as_ref().map(|v| &v.interface).or(app.and_then(|a| a.spec.vip.as_ref()).map(|v| &v.interface));

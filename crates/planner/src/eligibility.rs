@@ -179,7 +179,11 @@ pub(crate) fn explain<'p>(world: &World<'_>, placement: &'p Placement, extra: im
     let rules: Vec<String> = counts.iter().map(|(rule, count)| format!("{} {count}", rule.excludes())).collect();
     let unknown: Vec<&str> = placement.nodes.iter().filter(|n| !world.input.nodes.contains_key(*n)).map(String::as_str).collect();
     let no_apps = placement.with_apps.iter().filter(|app| !world.input.apps.contains_key(*app)).map(String::as_str).collect::<Vec<_>>();
-    let mut text = format!("of {} node{}: {}", world.nodes.len(), words::plural(world.nodes.len()), rules.join(", "));
+    let all = world.nodes.len();
+    let mut text = match rules.as_slice() {
+        [] => format!("there {} {all} node{}", words::is_are(all), words::plural(all)),
+        rules => format!("of {all} node{}: {}", words::plural(all), rules.join(", ")),
+    };
     if !unknown.is_empty() {
         text += &format!("; placement.nodes names {}, not registered", words::list(unknown));
     }

@@ -51,26 +51,42 @@ pub fn plan_leased(input: &Input<'_>) -> LeasedPlan {
     LeasedPlan { adopted, bare, plan }
 }
 
-/// What `app` looks like on a Live node of the present boot.
-fn seen<'a>(nodes: &'a BTreeMap<String, NodeInput>, app: &'a str) -> impl Iterator<Item = (&'a str, &'a AppObserved)> {
-    let live = nodes.iter().filter(|(_, n)| n.liveness == Liveness::Live);
-    live.filter_map(move |(name, n)| {
-        let status: &NodeStatus = n.status.as_ref()?;
-        status.apps.get(app).map(|observed| (name.as_str(), observed))
-    })
+/// What is seen of each App on Live nodes: gathered once, for to ask every node about every App would take most of the time.
+type Seen<'a> = BTreeMap<&'a str, Vec<(&'a str, &'a AppObserved)>>;
+
+fn seen<'a>(nodes: &'a BTreeMap<String, NodeInput>) -> Seen<'a> {
+    let mut seen: Seen<'a> = BTreeMap::new();
+    for (node, input) in nodes.iter().filter(|(_, n)| n.liveness == Liveness::Live) {
+        let apps = input.status.iter().flat_map(|status: &NodeStatus| &status.apps);
+        apps.for_each(|(app, observed)| seen.entry(app).or_default().push((node, observed)));
+    }
+    seen
 }
+
+/// The entries of an App, each with its node.
+type AppEntries<'a, 'b> = [(&'a str, &'b mut AppAssignment)];
 
 /// The assignments as if the planner had made the moves that are seen; without candidates.
 #[must_use]
 pub fn adopt(input: &Input<'_>) -> BTreeMap<String, Assignment> {
     let mut adopted = input.assignments.clone();
-    for entry in adopted.values_mut().flat_map(|a| a.apps.values_mut()) {
-        strip(entry);
+    let seen = seen(input.nodes);
+    // The entries of nodes whose last assignment is of their present boot, by App.
+    let mut entries: BTreeMap<&str, Vec<(&str, &mut AppAssignment)>> = BTreeMap::new();
+    for (node, assignment) in &mut adopted {
+        let same_boot = input.nodes.get(node).is_some_and(|n| n.node.boot_id == assignment.boot_id);
+        for (app, entry) in &mut assignment.apps {
+            strip(entry);
+            if same_boot && input.apps.contains_key(app) {
+                entries.entry(app).or_default().push((node, entry));
+            }
+        }
     }
-    for name in input.apps.keys() {
-        adopt_slot(input, name, &mut adopted);
-        adopt_vip(input, name, &mut adopted);
-        adopt_ring(input, name, &mut adopted);
+    for (app, mut entries) in entries {
+        let Some(seen) = seen.get(app) else { continue };
+        adopt_slot(seen, &mut entries);
+        adopt_vip(seen, &mut entries);
+        adopt_ring(seen, &mut entries);
     }
     adopted
 }
@@ -92,32 +108,19 @@ fn leaseholder<'a>(leases: impl Iterator<Item = (&'a str, u64)>) -> Option<(Stri
     leases.filter(|(_, epoch)| *epoch > 0).max_by_key(|(node, epoch)| (*epoch, std::cmp::Reverse(*node))).map(|(n, e)| (n.to_owned(), e))
 }
 
-/// The entries of an App on nodes whose last assignment is of their present boot.
-fn entries<'a>(
-    adopted: &'a mut BTreeMap<String, Assignment>,
-    nodes: &'a BTreeMap<String, NodeInput>,
-    app: &'a str,
-) -> impl Iterator<Item = (&'a str, &'a mut AppAssignment)> {
-    adopted.iter_mut().filter_map(move |(name, assignment)| {
-        let same_boot = nodes.get(name).is_some_and(|n| n.node.boot_id == assignment.boot_id);
-        let entry = assignment.apps.get_mut(app).filter(|_| same_boot)?;
-        Some((name.as_str(), entry))
-    })
-}
-
-fn adopt_slot(input: &Input<'_>, app: &str, adopted: &mut BTreeMap<String, Assignment>) {
-    let Some((holder, epoch)) = leaseholder(seen(input.nodes, app).map(|(node, o)| (node, o.leased))) else { return };
-    for (node, entry) in entries(adopted, input.nodes, app).filter(|(_, e)| e.mode == Mode::Singleton) {
+fn adopt_slot(seen: &[(&str, &AppObserved)], entries: &mut AppEntries<'_, '_>) {
+    let Some((holder, epoch)) = leaseholder(seen.iter().map(|(node, o)| (*node, o.leased))) else { return };
+    for (node, entry) in entries.iter_mut().filter(|(_, e)| e.mode == Mode::Singleton) {
         let may = matches!(entry.role, Role::Active | Role::Standby);
         let told_to_go = entry.releasing.is_some_and(|r| r >= epoch);
-        if node == holder && may && !told_to_go {
+        if *node == holder && may && !told_to_go {
             entry.role = Role::Active;
             entry.releasing = None;
             entry.epoch = epoch;
             if let Some(vip) = &mut entry.vip {
                 (vip.hold, vip.epoch, vip.releasing) = (true, epoch, None);
             }
-        } else if node != holder && may {
+        } else if *node != holder && may {
             entry.role = Role::Standby;
             entry.releasing = None;
             entry.epoch = epoch;
@@ -128,13 +131,13 @@ fn adopt_slot(input: &Input<'_>, app: &str, adopted: &mut BTreeMap<String, Assig
     }
 }
 
-fn adopt_vip(input: &Input<'_>, app: &str, adopted: &mut BTreeMap<String, Assignment>) {
-    let leases = seen(input.nodes, app).filter_map(|(node, o)| o.vip.as_ref().map(|v| (node, v.leased)));
+fn adopt_vip(seen: &[(&str, &AppObserved)], entries: &mut AppEntries<'_, '_>) {
+    let leases = seen.iter().filter_map(|(node, o)| o.vip.as_ref().map(|v| (*node, v.leased)));
     let Some((holder, epoch)) = leaseholder(leases) else { return };
-    for (node, entry) in entries(adopted, input.nodes, app).filter(|(_, e)| e.role == Role::Member) {
+    for (node, entry) in entries.iter_mut().filter(|(_, e)| e.role == Role::Member) {
         let Some(vip) = &mut entry.vip else { continue };
         let told_to_go = vip.releasing.is_some_and(|r| r >= epoch);
-        if node != holder {
+        if *node != holder {
             (vip.hold, vip.epoch, vip.releasing) = (false, epoch, None);
         } else if !told_to_go {
             (vip.hold, vip.epoch, vip.releasing) = (true, epoch, None);
@@ -142,9 +145,9 @@ fn adopt_vip(input: &Input<'_>, app: &str, adopted: &mut BTreeMap<String, Assign
     }
 }
 
-fn adopt_ring(input: &Input<'_>, app: &str, adopted: &mut BTreeMap<String, Assignment>) {
+fn adopt_ring(seen: &[(&str, &AppObserved)], entries: &mut AppEntries<'_, '_>) {
     let mut owners: BTreeMap<u16, (&str, u64)> = BTreeMap::new();
-    for (node, observed) in seen(input.nodes, app) {
+    for (node, observed) in seen {
         for group in observed.ring.iter().flat_map(|r| &r.leased) {
             for partition in group.partitions.iter() {
                 let owner = owners.entry(partition).or_insert((node, group.epoch));
@@ -157,7 +160,7 @@ fn adopt_ring(input: &Input<'_>, app: &str, adopted: &mut BTreeMap<String, Assig
     if owners.is_empty() {
         return;
     }
-    for (node, entry) in entries(adopted, input.nodes, app).filter(|(_, e)| e.role == Role::Member) {
+    for (node, entry) in entries.iter_mut().filter(|(_, e)| e.role == Role::Member) {
         let Some(ring) = &mut entry.ring else { continue };
         let mut own: BTreeMap<u64, PartitionSet> = BTreeMap::new();
         for (partition, epoch) in ring.own.iter().flat_map(|g| g.partitions.iter().map(|p| (p, g.epoch))) {
@@ -166,9 +169,9 @@ fn adopt_ring(input: &Input<'_>, app: &str, adopted: &mut BTreeMap<String, Assig
             }
         }
         for (partition, (owner, epoch)) in &owners {
-            if *owner == node && !ring.release.contains(*partition) {
+            if owner == node && !ring.release.contains(*partition) {
                 own.entry(*epoch).or_default().insert(*partition);
-            } else if *owner != node {
+            } else if owner != node {
                 ring.release.remove(*partition);
             }
         }
@@ -212,16 +215,19 @@ fn name_leases(plan: &mut Plan, input: &Input<'_>) {
 
 /// Fills in who may hold what, best first.
 pub fn rank(plan: &mut Plan, input: &Input<'_>) {
-    let apps: std::collections::BTreeSet<String> = plan.assignments.values().flat_map(|a| a.apps.keys().cloned()).collect();
-    for app in apps {
-        let mut entries: BTreeMap<String, &mut AppAssignment> =
-            plan.assignments.iter_mut().filter_map(|(node, a)| a.apps.get_mut(&app).map(|e| (node.clone(), e))).collect();
-        let lease = input.apps.get(&app).and_then(|a| a.spec.failover.as_ref()).and_then(|f| f.lease());
+    let mut apps: BTreeMap<&str, Entries<'_>> = BTreeMap::new();
+    for (node, assignment) in &mut plan.assignments {
+        for (app, entry) in &mut assignment.apps {
+            apps.entry(app).or_default().insert(node.clone(), entry);
+        }
+    }
+    for (app, mut entries) in apps {
+        let lease = input.apps.get(app).and_then(|a| a.spec.failover.as_ref()).and_then(|f| f.lease());
         let lease_ms = lease.map_or(0, |l| u64::try_from(l.as_millis()).unwrap_or(0));
         for entry in entries.values_mut().filter(|e| e.role != Role::Absent) {
             entry.lease_ms = lease_ms;
         }
-        let standing = Standing { app: &app, input };
+        let standing = Standing { app, input };
         rank_slot(&mut entries, standing);
         rank_vip(&mut entries, standing);
         rank_ring(&mut entries, standing);

@@ -39,6 +39,7 @@ mod ring;
 mod room;
 mod singleton;
 pub mod status;
+mod update;
 mod vip;
 mod words;
 mod world;
@@ -147,6 +148,7 @@ impl<'a> Planner<'_, 'a> {
             }
             Mode::Ring => ring::plan(&ctx, &self.board),
         };
+        update::hold_back(&ctx, &mut entries);
         if app.spec.mode != Mode::Singleton
             && let Some((slot, epoch)) = vip::plan(&ctx, &mut entries, &mut notes)
         {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster_schemas::assignment::{AppAssignment, Role};
+use cluster_schemas::assignment::{AppAssignment, Reason, Role};
 use cluster_schemas::node::{AppObserved, InstanceState};
 use cluster_schemas::status::{Condition, ConditionStatus, Instance};
 use cluster_schemas::{App, AppStatus, Mode, PartitionSet};
@@ -111,6 +111,7 @@ fn compute(app: &App, plan: &Plan, parts: &[Part<'_>]) -> AppStatus {
     }
     if terminating.is_none() && notes.conflict.is_none() {
         conditions.push(placed(notes));
+        conditions.extend(app.spec.update.map(|_| progressing(parts)));
     }
     if let Some(sentence) = &notes.conflict {
         conditions.push(condition("Conflict", true, "ClaimedByOlderApp", sentence.clone()));
@@ -261,6 +262,34 @@ fn placed(notes: &AppNotes) -> Condition {
     }
 }
 
+/// How far the newest content has come.
+fn progressing(parts: &[Part<'_>]) -> Condition {
+    let present = || parts.iter().filter(|p| p.entry.role != Role::Absent);
+    let (held, newest): (Vec<&Part<'_>>, Vec<&Part<'_>>) = present().partition(|p| !p.entry.held_back.is_empty());
+    let runs = |p: &&&Part<'_>| matches!(p.entry.role, Role::Active | Role::Member) && !p.healthy();
+    let unsettled: Vec<&Part<'_>> = newest.iter().filter(runs).copied().collect();
+    let trouble = words::list(unsettled.iter().filter_map(|p| p.trouble()).collect::<Vec<_>>().iter().map(String::as_str));
+    let of_it = |p: &&Part<'_>| p.observed.is_some_and(|o| o.generation == p.entry.generation);
+    let keep = match held.as_slice() {
+        [] => String::new(),
+        some => format!(
+            "; {} {} the content of before",
+            words::list(some.iter().map(|p| p.node)),
+            if some.len() == 1 { "keeps" } else { "keep" }
+        ),
+    };
+    if newest.iter().any(|p| p.state() == InstanceState::Failed && of_it(p)) {
+        let failed = newest.iter().filter(|p| p.state() == InstanceState::Failed).filter_map(|p| p.trouble()).next().unwrap_or_default();
+        return condition("Progressing", false, "Failed", format!("the newest content failed: {failed}{keep}"));
+    }
+    let (have, all) = (newest.len(), newest.len() + held.len());
+    if held.is_empty() && unsettled.is_empty() {
+        return condition("Progressing", true, "Complete", format!("{have} of {all} have the newest content"));
+    }
+    let waits = if trouble.is_empty() { String::new() } else { format!("; waits for {trouble}") };
+    condition("Progressing", true, "RollingOut", format!("{have} of {all} have the newest content{waits}{keep}"))
+}
+
 fn terminating_condition(nodes: &[String], parts: &[Part<'_>]) -> Condition {
     if nodes.is_empty() {
         return condition("Terminating", true, "Deleted", "nothing of it is left".to_owned());
@@ -271,6 +300,15 @@ fn terminating_condition(nodes: &[String], parts: &[Part<'_>]) -> Condition {
         message += &format!("; not heard: {} (bring it back, or remove the node)", words::list(lost));
     }
     condition("Terminating", true, "WaitsForNodes", message)
+}
+
+/// Why it is there, and with which content.
+fn reason(entry: &AppAssignment) -> Reason {
+    let mut reason = entry.reason.clone();
+    if !entry.held_back.is_empty() {
+        reason.message += &format!("; {}", entry.held_back);
+    }
+    reason
 }
 
 fn instance(part: &Part<'_>) -> Instance {
@@ -289,7 +327,7 @@ fn instance(part: &Part<'_>) -> Instance {
         partitions: owned.map(cluster_schemas::assignment::RingAssignment::owned),
         epoch,
         vip: part.observed.and_then(|o| o.vip.as_ref()).filter(|v| v.present).map(|v| v.address.clone()),
-        reason: entry.reason.clone(),
+        reason: reason(entry),
         message: part.observed.map(|o| o.message.clone()).unwrap_or_default(),
     }
 }

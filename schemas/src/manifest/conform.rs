@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::problem::{Bad, Problem, Problems, Side, join};
+use super::problem::{Bad, Problem, Problems, Side, join, moved};
 use super::rule::Rule;
 use super::shape::{Field, Shape};
 use super::text::{did_you_mean, guess, list, quote};
@@ -42,22 +42,25 @@ pub(super) struct Conformed {
     pub(super) bad: Bad,
     /// Why.
     pub(super) problems: Problems,
+    /// Misspelt fields that were read as what they were meant to be: where the value is now, and where it was written.
+    pub(super) renamed: Vec<(String, String)>,
 }
 
 /// Brings the tree of a document into `shape`.
 pub(super) fn conform(document: &Node, shape: &Shape) -> Conformed {
-    let mut pass = Pass { root: shape, bad: Bad::default(), problems: Problems::default() };
+    let mut pass = Pass { root: shape, bad: Bad::default(), problems: Problems::default(), renamed: Vec::new() };
     let value = pass.value(document, shape, "", document.place("", true)).unwrap_or_else(|| {
         pass.bad.insert(String::new());
         shape.blank()
     });
-    Conformed { value, bad: pass.bad, problems: pass.problems }
+    Conformed { value, bad: pass.bad, problems: pass.problems, renamed: pass.renamed }
 }
 
 struct Pass<'a> {
     root: &'a Shape,
     bad: Bad,
     problems: Problems,
+    renamed: Vec<(String, String)>,
 }
 
 impl Pass<'_> {
@@ -179,7 +182,7 @@ impl Pass<'_> {
                 continue;
             }
             let Some(field) = fields.get(*key) else {
-                self.unknown(entry, key, fields, &written, pointer);
+                values.extend(self.unknown(entry, key, fields, &written, pointer));
                 continue;
             };
             if entry.value.content == Content::Nothing && entry.value.tag.is_none() {
@@ -208,28 +211,46 @@ impl Pass<'_> {
         Value::Object(values)
     }
 
-    fn unknown(&mut self, entry: &Entry, key: &str, fields: &BTreeMap<String, Field>, written: &BTreeSet<&str>, pointer: &str) {
+    fn unknown(
+        &mut self,
+        entry: &Entry,
+        key: &str,
+        fields: &BTreeMap<String, Field>,
+        written: &BTreeSet<&str>,
+        pointer: &str,
+    ) -> Option<(String, Value)> {
         if self.problems.is_full() {
             // To search for what was meant takes time, and nobody will read it.
             self.problems.skip();
-            return;
+            return None;
         }
         let here = join(pointer, key);
         let path = pointer.trim_start_matches('/').replace('/', ".");
         if NOT_IMPLEMENTED.contains(&here.as_str()) {
             let message = format!("{} is not implemented yet", quote(here.trim_start_matches('/').replace('/', ".").as_str()));
             self.report(&here, entry.mark, Rule::NotImplemented, message, Some("leave it out".to_owned()));
-            return;
+            return None;
         }
         let place = if path.is_empty() { "an App".to_owned() } else { quote(&path) };
         let message = format!("{place} has no field {}", quote(key));
         let names = || fields.keys().map(String::as_str).filter(|name| !written.contains(name));
+        let mut found = None;
         let hint = if let Some(meant) = guess(key, names()) {
             // The field is there, only misspelt: that it is missing would be said in vain.
-            self.bad.insert(join(pointer, meant));
-            if let Some(field) = fields.get(meant) {
-                // What lies in it is read all the same, for its problems.
-                drop(self.value(&entry.value, &field.shape, &here, entry.value_mark()));
+            let there = join(pointer, meant);
+            // What lies in it is read all the same, and stands for what was meant, for its problems.
+            let value = fields.get(meant).and_then(|field| self.value(&entry.value, &field.shape, &here, entry.value_mark()));
+            match value {
+                Some(value) => {
+                    // What is known of the things in it holds under the other name, too.
+                    self.bad.mirror(&here, &there);
+                    let within: Vec<(String, String)> =
+                        self.renamed.iter().filter_map(|(taken, written)| Some((moved(taken, &here, &there)?, written.clone()))).collect();
+                    self.renamed.extend(within);
+                    self.renamed.push((there, here.clone()));
+                    found = Some((meant.to_owned(), value));
+                }
+                None => self.bad.insert(there),
             }
             Some(format!("did you mean {}?", quote(meant)))
         } else {
@@ -242,6 +263,7 @@ impl Pass<'_> {
             }
         };
         self.report(&here, entry.mark, Rule::UnknownField, message, hint);
+        found
     }
 }
 

@@ -7,6 +7,7 @@
 mod check;
 mod conform;
 mod diagnostic;
+mod format;
 mod problem;
 mod rule;
 mod shape;
@@ -30,6 +31,7 @@ use tree::{Content, Fatal, Mark, Node};
 pub use check::{ANNOTATION_BYTES_MAX, LABELS_MAX, PATH_BYTES_MAX, REPLICAS_MAX};
 pub(crate) use check::{NOT_KEPT, OTHER_UNITS, RESERVED_UNITS};
 pub use diagnostic::{Diagnostic, Diagnostics, KEPT_MAX, SHOWN_MAX};
+pub use format::{FormatError, format};
 pub use rule::Rule;
 
 /// Largest file, in bytes.
@@ -122,7 +124,7 @@ fn read(document: &Node) -> (Option<App>, Problems) {
         problems.push(problem);
         return (None, problems);
     }
-    let Conformed { value, bad, mut problems } = conform(document, shape::app());
+    let Conformed { value, bad, mut problems, renamed } = conform(document, shape::app());
     let mut app = match serde_json::from_value::<App>(value) {
         Ok(app) => app,
         Err(error) => {
@@ -138,6 +140,7 @@ fn read(document: &Node) -> (Option<App>, Problems) {
         app.spec.ring = Some(RingSpec::default());
     }
     check::check(&app, &bad, &mut problems);
+    problems.rename(&renamed);
     let named = !bad.covers("/metadata/name");
     (named.then_some(app), problems)
 }

@@ -58,6 +58,17 @@ impl Problems {
         }
     }
 
+    /// Moves problems to where the fields were written: the first of a pair is where they were taken for.
+    pub(super) fn rename(&mut self, renamed: &[(String, String)]) {
+        for problem in &mut self.kept {
+            // What was renamed deepest tells the place best.
+            let places = renamed.iter().filter_map(|(taken, written)| Some((taken.len(), moved(&problem.pointer, taken, written)?)));
+            if let Some((_, place)) = places.max() {
+                problem.pointer = place;
+            }
+        }
+    }
+
     /// Whether further problems are only counted.
     pub(super) const fn is_full(&self) -> bool {
         self.kept.len() >= KEPT_MAX
@@ -93,6 +104,12 @@ pub(super) fn join(pointer: &str, token: &str) -> String {
     format!("{pointer}/{}", token.replace('~', "~0").replace('/', "~1"))
 }
 
+/// `pointer` with `to` for `from`, where it lies in that.
+pub(super) fn moved(pointer: &str, from: &str, to: &str) -> Option<String> {
+    let rest = pointer.strip_prefix(from).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    Some(format!("{to}{rest}"))
+}
+
 /// The parts of `pointer`, unescaped.
 pub(super) fn tokens(pointer: &str) -> impl Iterator<Item = String> + '_ {
     pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~"))
@@ -106,6 +123,12 @@ impl Bad {
     /// Adds a field.
     pub(super) fn insert(&mut self, pointer: String) {
         self.0.insert(pointer);
+    }
+
+    /// Adds what lies in `from` once more, as lying in `to`.
+    pub(super) fn mirror(&mut self, from: &str, to: &str) {
+        let more: Vec<String> = self.0.iter().filter_map(|pointer| moved(pointer, from, to)).collect();
+        self.0.extend(more);
     }
 
     /// Whether `pointer`, or something that it lies in, is bad.

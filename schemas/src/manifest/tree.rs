@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use serde_saphyr::granit_parser::{Event, Marker, Options, Parser, ScalarStyle, ScanError, Span, Tag};
+use serde_saphyr::granit_parser::{Event, Marker, Options, Parser, Placement, ScalarStyle, ScanError, Span, Tag};
 
 use super::problem::tokens;
 use super::rule::Rule;
@@ -134,6 +134,35 @@ pub(super) fn read(text: &str) -> Result<Vec<Node>, Fatal> {
     }
     documents.retain(|document| document.content != Content::Nothing || document.tag.is_some());
     Ok(documents)
+}
+
+/// A comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Comment {
+    /// Line, from 1.
+    pub(super) line: u32,
+    /// Column in characters, from 1.
+    pub(super) column: u32,
+    /// Whether it has its line for itself.
+    pub(super) alone: bool,
+    /// What stands behind the `#`.
+    pub(super) text: String,
+}
+
+/// The comments of `text`, which [`read`] can read; `None` if the parser finds it too much.
+pub(super) fn comments(text: &str) -> Option<Vec<Comment>> {
+    let mut options = Options::default();
+    options.max_buffered_comment_events = FILE_BYTES_MAX;
+    let mut parser = Parser::new_from_str_with_options(text, options);
+    let mut found = Vec::new();
+    while let Some(event) = parser.next_event() {
+        let (event, span) = event.ok()?;
+        if let Event::Comment(text, placement) = event {
+            let mark = Mark::over(span);
+            found.push(Comment { line: mark.line, column: mark.column, alone: placement != Placement::Right, text: text.into_owned() });
+        }
+    }
+    Some(found)
 }
 
 fn limit(mark: Mark, rule: Rule, what: &str, most: usize, unit: &str) -> Fatal {

@@ -12,6 +12,7 @@ use crate::input::{Input, Liveness, Plan};
 mod exclusive;
 mod placement;
 mod room;
+mod update;
 
 /// Which rule a plan breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,8 @@ pub enum Rule {
     Replicas,
     /// Ring: every partition owned or about to be, counts as even as can be, versions rising.
     Ring,
+    /// Changed content reaches no more instances at a time than `update` allows.
+    Update,
     /// Only an App being deleted of which nothing is left is gone.
     Gone,
 }

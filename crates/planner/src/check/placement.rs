@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cluster_schemas::assignment::Role;
 use cluster_schemas::{App, Mode};
 
-use super::{Report, Rule, Site, wanted};
+use super::{Report, Rule, Site, update, wanted};
 use crate::input::{Input, Plan};
 
 /// The nodes of one App, with a place for it in the plan or the last assignments.
@@ -36,6 +36,7 @@ pub(super) fn check(input: &Input<'_>, plan: &Plan, report: &mut Report) {
         let at = sites.get(name.as_str()).map_or(&[][..], Vec::as_slice);
         apart(app, &sites, at, report);
         beside(input, app, at, report);
+        update::check(app, at, report);
         match app.spec.mode {
             Mode::Replicas => replicas(input, plan, app, at, !involved.contains(name.as_str()), report),
             Mode::Ring => ring(app, at, report),
@@ -72,7 +73,9 @@ fn eligible(app: &App, at: &[Site<'_>], report: &mut Report) {
     let name = &app.metadata.name;
     for site in at {
         let Some(entry) = site.entry(name).filter(|e| e.role != Role::Absent) else { continue };
-        let current = entry.uid == app.metadata.uid && entry.mode == app.spec.mode && entry.generation == app.metadata.generation;
+        let current = entry.uid == app.metadata.uid && entry.mode == app.spec.mode;
+        let before = site.entry_before(name);
+        let current = current && (entry.generation == app.metadata.generation || update::held_back(app, entry, before));
         report.unless(current, Rule::Eligible, || format!("App {name} on {}: not as its spec is now", site.name));
         let fits = matches(app, site) || is_leaving(site, app);
         report.unless(fits, Rule::Eligible, || format!("App {name} has a place on {}, which is not eligible", site.name));

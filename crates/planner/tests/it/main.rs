@@ -15,3 +15,4 @@ mod room;
 mod sim;
 mod singleton;
 mod statuses;
+mod update;

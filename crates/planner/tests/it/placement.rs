@@ -279,6 +279,49 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Two Apps of which either keeps away from the other never run on one node, and none waits while a node is free of those; who
+    /// waits for such a node says so.
+    #[test]
+    fn apps_kept_apart_are_never_together(
+        first in any_nodes(), relabel in any_nodes(), asked in proptest::collection::vec(proptest::collection::btree_set(0..4usize, 0..3), 4),
+        modes in proptest::collection::vec(0..4usize, 4), avoid in any_labels(),
+    ) {
+        const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+        let app = |n: usize| {
+            let others: Vec<&str> = asked[n].iter().filter(|o| **o != n).map(|o| NAMES[*o]).collect();
+            let mut app = away_from(mk_app(NAMES[n], MODES[modes[n]]), &others);
+            app.spec.placement.avoid_labels = if n == 0 { avoid.clone() } else { Labels::new() };
+            app
+        };
+        let mut cluster = Cluster::new(nodes(&first), (0..4).map(app));
+        for change in [first, relabel] {
+            for (node, labels) in cluster.nodes.values_mut().zip(change) {
+                node.node.labels = labels;
+            }
+            cluster.settle();
+            for n in 0..4 {
+                let at = running(&cluster, NAMES[n]);
+                let mut free = fitting(&cluster, &cluster.apps[NAMES[n]].spec.placement.clone());
+                for other in (0..4).filter(|o| *o != n && (asked[n].contains(o) || asked[*o].contains(&n))) {
+                    let there = running(&cluster, NAMES[other]);
+                    assert!(at.is_disjoint(&there), "{} and {} are both on {at:?} and {there:?}", NAMES[n], NAMES[other]);
+                    free.retain(|node| !there.contains(node));
+                }
+                let wanted = match MODES[modes[n]] {
+                    Mode::Singleton => 1.min(free.len()),
+                    Mode::Replicas => 3.min(free.len()),
+                    Mode::Spread | Mode::Ring => free.len(),
+                };
+                assert_eq!(at.len(), wanted, "{} is on {at:?} of {free:?}", NAMES[n]);
+                let placed = cluster.status(NAMES[n]).condition("Placed").unwrap().message.clone();
+                let kept_off = at.is_empty() && !fitting(&cluster, &cluster.apps[NAMES[n]].spec.placement.clone()).is_empty();
+                assert!(!kept_off || placed.contains("keeping away from App "), "{placed}");
+            }
+        }
+    }
+}
+
 fn assert_served_by(cluster: &Cluster, count: usize, eligible: &BTreeSet<String>) {
     let at = running(cluster, "app");
     assert!(at.is_subset(eligible), "{at:?} of {eligible:?}");
