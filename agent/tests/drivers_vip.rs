@@ -330,7 +330,7 @@ fn f7_an_ipv6_vip_goes_by_itself_and_leaves_the_nodes_own_network_alone() {
         for _ in 0..3 {
             driver.hold(&vip, Duration::from_secs(1)).await.unwrap();
         }
-        assert_eq!(own_route(), before, "the lifetime of the VIP must not become that of the node's own route");
+        assert_eq!(own_route(), before, "the node's own route has nothing to do with the VIP");
         wait_until("it goes by itself", Duration::from_secs(4), || !a.addresses("eth0").contains_key("fd00::100"));
         assert_eq!(own_route(), before);
         assert_eq!(driver.hold(&vip, LONG).await.unwrap(), Held::Fresh);

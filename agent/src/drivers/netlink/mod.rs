@@ -6,7 +6,7 @@
 //! - It is always a host address (`/32`, `/128`), whatever prefix length the App gives. An IPv4 address with the given length would be
 //!   *primary* or *secondary* of its subnet, depending on which address came first: a VIP that came before the node's own
 //!   address would become the source of the node's connections, and by default removing a primary removes its secondaries. An IPv6 address
-//!   with the given length would give its own lifetime to the route of its network, which the node's own address needs. A host
+//!   with the given length would share the kernel's route to its network with the node's own address. A host
 //!   address is independent of all others. Neighbours do not see the difference (except under `arp_ignore=2`).
 //! - Where no other address of the interface covers the VIP's network, a route to that network is added, with a high metric, so that an
 //!   own address that comes later wins. IPv4: the VIP is its preferred source, so it goes with the VIP (the kernel sees to that). IPv6:
