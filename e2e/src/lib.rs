@@ -21,6 +21,7 @@
 mod capture;
 mod cgroup;
 mod content;
+pub mod drill;
 mod error;
 mod exec;
 mod faults;
@@ -36,8 +37,10 @@ mod status;
 mod steer;
 pub mod tour;
 mod wait;
+pub mod witness;
 
 pub use capture::{Capture, Frame, Tap};
+pub use content::SHARED_DIR;
 pub use error::{LabError, Result};
 pub use exec::EXEC_LIMIT;
 pub use faults::Crash;
