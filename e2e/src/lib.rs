@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+pub mod bench;
 mod capture;
 mod cgroup;
 mod content;

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cluster_e2e::tour::{NAMES, measure, supervised};
+use cluster_e2e::bench::{measure, names};
+use cluster_e2e::tour::supervised;
 
 /// Measures what users wait for: nodes, applies, fail-overs. Needs root; leaves nothing behind.
 #[derive(Debug, Parser)]
@@ -13,7 +14,7 @@ struct Cli {
     /// One figure; all when absent
     #[arg(long, default_value = "", hide_default_value = true)]
     only: String,
-    /// How many labs to start; the median counts
+    /// How many labs to start for the figures of the tour; the median counts
     #[arg(long, default_value_t = 3)]
     runs: usize,
     /// The name of the labs
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     let Cli { only, runs, name, list } = Cli::parse();
     let say = |text: &str| drop(writeln!(std::io::stderr(), "lab-bench: {text}"));
     if list {
-        let listed = writeln!(std::io::stdout(), "{}", NAMES.join("\n"));
+        let listed = writeln!(std::io::stdout(), "{}", names().join("\n"));
         return if listed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let work = || match measure(&name, &only, runs, &mut std::io::stdout()) {
