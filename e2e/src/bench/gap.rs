@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::keepalived;
 use super::line;
@@ -21,11 +21,9 @@ use crate::witness::{Witness, vip};
 pub(super) const NAMES: [&str; 2] = ["failover_gap_ms", "double_holders"];
 
 const NODES: u8 = 5;
-/// The default lease, milliseconds.
-const LEASE_MS: u64 = 350;
-/// Faults of the case that is compared, and of each other case.
-const COMPARED: usize = 10;
-const OTHERS: usize = 5;
+/// Leases of the case that is compared, milliseconds: the default, and one that others are measured with.
+const LEASES_MS: [u64; 2] = [DEFAULT_LEASE_MS, 300];
+const DEFAULT_LEASE_MS: u64 = 350;
 /// A fault is over when it was answered for this long again.
 const ANSWERED: Duration = Duration::from_millis(700);
 
@@ -33,17 +31,17 @@ const ANSWERED: Duration = Duration::from_millis(700);
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 170);
 const APPS: [&str; 2] = ["hot", "echo"];
 
-fn apps() -> String {
-    let more = "standby: Hot, placement: { nodes: [n1, n2, n3] }, vip: { address: 10.0.0.170/24, interface: eth0 }";
+fn apps(lease_ms: u64) -> String {
+    let lease = if lease_ms == DEFAULT_LEASE_MS { String::new() } else { format!(", failover: {{ lease: {lease_ms}ms }}") };
+    let more = format!("standby: Hot, placement: {{ nodes: [n1, n2, n3] }}, vip: {{ address: 10.0.0.170/24, interface: eth0 }}{lease}");
     // What keepalived's address leads to runs on its nodes all the time, as a hot standby does on ours.
-    demo("hot", "Singleton", "--listen, '0.0.0.0:9300', --echo, '0.0.0.0:9301'", more)
+    demo("hot", "Singleton", "--listen, '0.0.0.0:9300', --echo, '0.0.0.0:9301'", &more)
         + &demo("echo", "Spread", "--listen, '0.0.0.0:9302', --echo, '0.0.0.0:9303'", "placement: { nodes: [n4, n5] }")
 }
 
 /// A case: what is done to the node that has the address, and how it is undone.
 struct Case {
     name: &'static str,
-    times: usize,
     leads: bool,
     fail: fn(&Lab, NodeId) -> crate::Result<()>,
     undo: fn(&Lab, NodeId) -> crate::Result<()>,
@@ -53,50 +51,39 @@ struct Case {
 const CASES: [Case; 3] = [
     Case {
         name: "leads_everything",
-        times: COMPARED,
         leads: true,
         fail: |lab, node| lab.crash(node).map(drop),
         undo: |lab, node| lab.boot(node),
         boots: true,
     },
-    Case {
-        name: "drop",
-        times: OTHERS,
-        leads: false,
-        fail: |lab, node| lab.drop_link(node),
-        undo: |lab, node| lab.heal(node),
-        boots: false,
-    },
-    Case { name: "cut", times: OTHERS, leads: false, fail: |lab, node| lab.cut(node), undo: |lab, node| lab.heal(node), boots: false },
+    Case { name: "drop", leads: false, fail: |lab, node| lab.drop_link(node), undo: |lab, node| lab.heal(node), boots: false },
+    Case { name: "cut", leads: false, fail: |lab, node| lab.cut(node), undo: |lab, node| lab.heal(node), boots: false },
 ];
 
-pub(super) fn measure(name: &str, out: &mut impl Write) -> Result<(), Failure> {
+pub(super) fn measure(name: &str, faults: usize, out: &mut impl Write) -> Result<(), Failure> {
     let lab = stage::lab(name, NODES)?;
     let mut witness = Witness::start(&lab, vec![vip(OURS), vip(keepalived::ADDRESS)], &[]).expected("the witness watches")?;
-    stage::apply(&lab, &apps(), &APPS)?;
-    for case in CASES {
-        let gaps = ours(&lab, &witness, &case)?;
-        line::median(out, NAMES[0], "ms", &gaps, &parameters("ours", case.name))?;
+    for lease_ms in LEASES_MS {
+        stage::apply(&lab, &apps(lease_ms), &APPS)?;
+        for case in CASES.iter().filter(|case| case.leads || lease_ms == DEFAULT_LEASE_MS) {
+            // The others in half the number: they are not compared.
+            let gaps = ours(&lab, &witness, case, if case.leads { faults } else { faults.div_ceil(2) })?;
+            let parameters = json!({ "tool": "ours", "case": case.name, "lease_ms": lease_ms, "standby": "Hot", "probe_ms": 2 });
+            line::median(out, NAMES[0], "ms", &gaps, &parameters)?;
+        }
     }
     // What follows is counted by itself.
     let seen = witness.report().expected("the witness reports")?;
-    let (kills, doubles) = killed(&lab, &mut witness)?;
+    let doubles = killed(&lab, &mut witness, faults)?;
     let during = seen.ledger.overlaps.len();
-    let told = json!({ "tool": "ours", "killed": "agent", "of": kills, "during_faults": during });
+    let told = json!({ "tool": "ours", "killed": "agent", "of": faults, "during_faults": during });
     line::single(out, NAMES[1], "", doubles, &told)?;
 
     let pair = keepalived::start(&lab)?;
-    let gaps = pair.crashes(&witness, COMPARED)?;
-    line::median(out, NAMES[0], "ms", &gaps, &parameters("keepalived", "crash"))?;
-    let (kills, doubles) = pair.kills(&mut witness, COMPARED)?;
-    line::single(out, NAMES[1], "", doubles, &json!({ "tool": "keepalived", "killed": "keepalived", "of": kills }))
-}
-
-fn parameters(tool: &str, case: &str) -> Value {
-    match tool {
-        "ours" => json!({ "tool": tool, "case": case, "lease_ms": LEASE_MS, "standby": "Hot", "probe_ms": 2 }),
-        _ => json!({ "tool": tool, "case": case, "advert_int_ms": 100, "probe_ms": 2 }),
-    }
+    let gaps = pair.crashes(&witness, faults)?;
+    line::median(out, NAMES[0], "ms", &gaps, &json!({ "tool": "keepalived", "case": "crash", "advert_int_ms": 100, "probe_ms": 2 }))?;
+    let doubles = pair.kills(&mut witness, faults)?;
+    line::single(out, NAMES[1], "", doubles, &json!({ "tool": "keepalived", "killed": "keepalived", "of": faults }))
 }
 
 /// Waits until somebody has a thing, and says who.
@@ -111,9 +98,9 @@ pub(super) fn gap(probe: &Probe, fault: Instant) -> Result<f64, Failure> {
     Ok(line::ms(gap.expected("the address is answered again")?))
 }
 
-fn ours(lab: &ScopedLab, witness: &Witness, case: &Case) -> Result<Vec<f64>, Failure> {
+fn ours(lab: &ScopedLab, witness: &Witness, case: &Case, times: usize) -> Result<Vec<f64>, Failure> {
     let mut gaps = Vec::new();
-    for _ in 0..case.times {
+    for _ in 0..times {
         let node = holder(witness, 0)?;
         if case.leads {
             lab.lead_everything(node).expected(&format!("{node} leads NATS and the controllers"))?;
@@ -134,14 +121,14 @@ fn ours(lab: &ScopedLab, witness: &Witness, case: &Case) -> Result<Vec<f64>, Fai
 }
 
 /// The agent of the active node killed: how often, and after how many of it two had the address.
-fn killed(lab: &Lab, witness: &mut Witness) -> Result<(usize, f64), Failure> {
+fn killed(lab: &Lab, witness: &mut Witness, times: usize) -> Result<f64, Failure> {
     let mut doubles = 0;
-    for _ in 0..COMPARED {
+    for _ in 0..times {
         let node = holder(witness, 0)?;
         lab.exec(node, ["systemctl", "kill", "--signal=KILL", "--kill-whom=main", "cluster-agent"]).expected("the agent is killed")?;
         sleep(Duration::from_secs(1));
         let seen = witness.report().expected("the witness reports")?;
         doubles += u32::from(!seen.ledger.overlaps.is_empty());
     }
-    Ok((COMPARED, f64::from(doubles)))
+    Ok(f64::from(doubles))
 }

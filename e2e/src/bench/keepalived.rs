@@ -50,7 +50,7 @@ pub(super) fn start(lab: &Lab) -> Result<Pair<'_>, Failure> {
 impl Pair<'_> {
     fn start_on(&self, node: NodeId) -> Result<(), Failure> {
         self.lab.write(node, CONFIG, &config(node), 0o644).expected("keepalived is configured")?;
-        let program = ["keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file", CONFIG];
+        let program = ["keepalived", "--dont-fork", "--vrrp", "--use-file", CONFIG];
         let mut daemon = self.lab.start(node, program).expected("keepalived starts (scripts/setup installs it)")?;
         sleep(Duration::from_millis(300));
         if let Some(code) = daemon.ended().expected("keepalived runs")? {
@@ -79,7 +79,7 @@ impl Pair<'_> {
     }
 
     /// The daemon of the node with the address is killed, so many times: after how many of it two had the address.
-    pub(super) fn kills(&self, witness: &mut Witness, times: usize) -> Result<(usize, f64), Failure> {
+    pub(super) fn kills(&self, witness: &mut Witness, times: usize) -> Result<f64, Failure> {
         let mut doubles = 0;
         for _ in 0..times {
             let node = holder(witness, WATCHED)?;
@@ -93,6 +93,6 @@ impl Pair<'_> {
             self.start_on(node)?;
             sleep(SETTLES);
         }
-        Ok((times, f64::from(doubles)))
+        Ok(f64::from(doubles))
     }
 }

@@ -20,11 +20,12 @@ pub fn names() -> Vec<&'static str> {
     [&tour::NAMES[..], &apply::NAMES, &rest::NAMES, &gap::NAMES, &leases::NAMES].concat()
 }
 
-/// Measures the figures that `wanted` names (all when empty) in labs of this name; `runs` says how many labs those of the tour take.
+/// Measures the figures that `wanted` names (all when empty) in labs of this name. `runs` says how many labs those of the tour take,
+/// `faults` how many faults the fail-over that is compared.
 ///
 /// # Errors
 /// [`Failure`] when something measured did not come about.
-pub fn measure(name: &str, wanted: &str, runs: usize, out: &mut impl Write) -> Result<(), Failure> {
+pub fn measure(name: &str, wanted: &str, runs: usize, faults: usize, out: &mut impl Write) -> Result<(), Failure> {
     let names = names();
     if !wanted.is_empty() && !names.contains(&wanted) {
         return Err(Failure::new(format!("one of {}", names.join(", ")), wanted));
@@ -40,7 +41,7 @@ pub fn measure(name: &str, wanted: &str, runs: usize, out: &mut impl Write) -> R
         rest::measure(name, out)?;
     }
     if asked(&gap::NAMES) {
-        gap::measure(name, out)?;
+        gap::measure(name, faults, out)?;
     }
     if asked(&leases::NAMES) {
         leases::measure(name, wanted, out)?;
@@ -59,6 +60,6 @@ mod tests {
         let count = all.len();
         all.dedup();
         assert_eq!(all.len(), count);
-        assert!(measure("unused", "failover", 1, &mut Vec::new()).unwrap_err().expected.contains("failover_gap_ms"));
+        assert!(measure("unused", "failover", 1, 1, &mut Vec::new()).unwrap_err().expected.contains("failover_gap_ms"));
     }
 }
