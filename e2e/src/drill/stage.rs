@@ -106,6 +106,8 @@ pub struct Played {
     pub bounded: Bounded,
     /// From the first order to the end, all well again.
     pub took: Duration,
+    /// What of it was waited for at the end: NATS servers, nodes, Apps, voters that booted.
+    pub settled: [Duration; 4],
     /// How well the witness saw.
     pub resolution: String,
 }
@@ -122,7 +124,9 @@ impl fmt::Display for Played {
         if self.bounded != Bounded::default() {
             write!(f, "; bounded overlap: unit {:.1} ms, address {:.1} ms, {lines} late lines", millis(unit), millis(vip))?;
         }
-        write!(f, "; {:.1} s in all; {}", self.took.as_secs_f64(), self.resolution)
+        let [nats, nodes, apps, voters] = self.settled.map(|waited| waited.as_secs_f64());
+        let took = self.took.as_secs_f64();
+        write!(f, "; {took:.1} s in all (NATS {nats:.1}, nodes {nodes:.1}, Apps {apps:.1}, voters {voters:.1}); {}", self.resolution)
     }
 }
 
@@ -182,9 +186,9 @@ impl<'a> Drill<'a> {
     /// [`LabError`] with what was not as it should be, and what was seen of it.
     pub fn play(&mut self, kind: Kind) -> Result<Played> {
         let began = Instant::now();
-        let done = self.fault(kind).and_then(|done| self.settle().map(|()| done));
+        let done = self.fault(kind).and_then(|done| self.settle().map(|settled| (done, settled)));
         let report = self.witness.report()?;
-        let done = done.map_err(|error| self.told(kind.name(), &report, began, &error))?;
+        let (done, settled) = done.map_err(|error| self.told(kind.name(), &report, began, &error))?;
         let told = |error: &LabError| self.told(kind.name(), &report, done.at, error);
         let bounded = report.judge(&done.allowed).map_err(|error| told(&error))?;
         let outcome = self.outcome(&done, &report);
@@ -200,7 +204,7 @@ impl<'a> Drill<'a> {
             return Err(told(&LabError::Invalid("a workload wrote nothing".to_owned())));
         }
         self.note_epochs(&report);
-        Ok(Played { kind, node: done.node, outcome, bounded, took: began.elapsed(), resolution: report.resolution() })
+        Ok(Played { kind, node: done.node, outcome, bounded, took: began.elapsed(), settled, resolution: report.resolution() })
     }
 
     /// After a fault that did not end well: undoes what may be left of it, and waits until all is well again.
@@ -280,9 +284,12 @@ impl<'a> Drill<'a> {
     }
 
     /// Waits until all nodes, servers and Apps are well, each thing has one holder, and no voter waits.
-    pub(super) fn settle(&mut self) -> Result<()> {
+    pub(super) fn settle(&mut self) -> Result<[Duration; 4]> {
+        let began = Instant::now();
         self.lab.wait_nats(SETTLED)?;
+        let nats = began.elapsed();
         wait_until("Ready nodes", SETTLED, || all_nodes_ready(self.lab))?;
+        let nodes = began.elapsed();
         wait_until("Ready Apps, each held once", SETTLED, || {
             let held: [Nodes; 5] = std::array::from_fn(|thing| self.witness.holders(thing));
             let one = |thing: usize| held.get(thing).and_then(|nodes| nodes.only());
@@ -292,9 +299,10 @@ impl<'a> Drill<'a> {
             }
             all_ready(self.lab, &APPS)
         })?;
+        let apps = began.elapsed();
         if let Some(booted) = self.booted.take() {
             std::thread::sleep(VOTER_WAITS.saturating_sub(booted.elapsed()));
         }
-        Ok(())
+        Ok([nats, nodes - nats, apps - nodes, began.elapsed() - apps])
     }
 }

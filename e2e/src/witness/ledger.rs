@@ -40,6 +40,12 @@ impl Nodes {
         Self(self.0 | 1 << node.number())
     }
 
+    /// The set without this node.
+    #[must_use]
+    pub fn without(self, node: NodeId) -> Self {
+        Self(self.0 & !(1 << node.number()))
+    }
+
     /// Whether the node is among them.
     #[must_use]
     pub fn has(self, node: NodeId) -> bool {

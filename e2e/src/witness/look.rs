@@ -66,11 +66,23 @@ impl Looker {
         if self.seen.iter().any(|nodes| nodes.count() > 1) {
             let first = self.seen.clone();
             complete &= self.collect();
+            self.leave_out_gates();
             for (now, before) in self.seen.iter_mut().zip(first) {
                 *now = if before.count() > 1 { before.and(*now) } else { *now };
             }
         }
         if complete { Ok(()) } else { Err("the kernel's events came faster than the witness could take them".to_owned()) }
+    }
+
+    fn leave_out_gates(&mut self) {
+        for (place, seen) in self.seen.iter_mut().enumerate().filter(|(_, nodes)| nodes.count() > 1) {
+            for node in &self.nodes {
+                let gate = node.units.get(place).and_then(Option::as_ref).is_some_and(|unit| !unit.executes());
+                if gate && seen.has(node.id) {
+                    *seen = seen.without(node.id);
+                }
+            }
+        }
     }
 
     fn collect(&mut self) -> bool {

@@ -10,13 +10,14 @@ const EVENTS_MAX: usize = 128;
 /// The cgroup of one unit on one node. It comes and goes with the unit.
 #[derive(Debug)]
 pub(super) struct UnitGroup {
+    folder: PathBuf,
     path: PathBuf,
     open: Option<File>,
 }
 
 impl UnitGroup {
     pub(super) fn new(folder: &Path) -> Self {
-        Self { path: folder.join("cgroup.events"), open: None }
+        Self { folder: folder.to_path_buf(), path: folder.join("cgroup.events"), open: None }
     }
 
     /// Whether it has a task that is not frozen.
@@ -28,6 +29,20 @@ impl UnitGroup {
         self.open = File::open(&self.path).ok();
         self.open.as_ref().and_then(read).unwrap_or(false)
     }
+
+    /// Whether one of its tasks is the unit's own: not the guard's gate before it (rule F6), and not a child of systemd's that has not
+    /// become a program yet, whose name is in parentheses. Asked only where two seem to run, for it costs more.
+    pub(super) fn executes(&self) -> bool {
+        let pids = std::fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
+        pids.lines().any(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| is_own(name.trim_end())))
+    }
+}
+
+/// The guard's program.
+const GATE: &str = "cluster-guard";
+
+fn is_own(name: &str) -> bool {
+    name != GATE && !name.starts_with('(')
 }
 
 fn read(file: &File) -> Option<bool> {
@@ -53,6 +68,12 @@ mod tests {
         assert_eq!(runs("populated 0\nfrozen 0\n"), Some(false));
         assert_eq!(runs("populated 1\n"), Some(true), "a kernel without a freezer");
         assert_eq!(runs(""), None);
+    }
+
+    #[test]
+    fn the_gate_and_what_is_not_a_program_yet_are_not_the_unit() {
+        assert!(is_own("demo") && is_own("nginx"));
+        assert!(!is_own("cluster-guard") && !is_own("(demo)"));
     }
 
     #[test]
