@@ -85,6 +85,11 @@ impl Cgroups {
         candidates.iter().flat_map(|dir| pids(dir)).find(|pid| pid_inside(*pid) == Some(1))
     }
 
+    /// The processes of one of the node's services, by the host's numbers.
+    pub(crate) fn service(&self, node: NodeId, unit: &str) -> Vec<u32> {
+        pids(&self.node(node).join("payload/system.slice").join(unit))
+    }
+
     /// Whether any process of the node is left.
     pub(crate) fn is_populated(&self, node: NodeId) -> bool {
         event(&self.node(node), "populated") == Some(true)

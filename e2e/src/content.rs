@@ -7,6 +7,8 @@ use crate::names::{CONTROLLER_PORT, NATS_MONITOR_PORT, NATS_PORT, NodeId};
 
 /// Where the programs live in a node.
 pub(crate) const LIB_DIR: &str = "/usr/lib/clusterctl";
+/// Where every node has the one folder that all nodes share ([`Lab::shared_dir`](crate::Lab::shared_dir)).
+pub const SHARED_DIR: &str = "/srv/lab";
 /// Where the product's configuration lives in a node.
 pub(crate) const ETC_DIR: &str = "/etc/clusterctl";
 

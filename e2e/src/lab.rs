@@ -197,6 +197,7 @@ impl Lab {
         let lab = Self::new(layout, config)?;
         let token = lab.write_state()?;
         lab.disks.prepare(&payload)?;
+        make_dir(&lab.shared_dir())?;
         net::create_switch(&lab.layout)?;
         net::create_client(&lab.layout)?;
         say("network and programs");
@@ -366,6 +367,13 @@ impl Lab {
     #[must_use]
     pub fn node_dir(&self, node: impl Into<NodeId>) -> PathBuf {
         self.config.data.join(node.into().to_string())
+    }
+
+    /// The folder, on the host, that all nodes have at [`SHARED_DIR`](crate::SHARED_DIR): one disk for all, as no cluster of ours needs it,
+    /// but a witness does.
+    #[must_use]
+    pub fn shared_dir(&self) -> PathBuf {
+        self.config.data.join("shared")
     }
 
     pub(crate) fn check(&self, node: impl Into<NodeId>) -> Result<NodeId> {

@@ -18,9 +18,11 @@
 //! # }
 //! ```
 
+pub mod bench;
 mod capture;
 mod cgroup;
 mod content;
+pub mod drill;
 mod error;
 mod exec;
 mod faults;
@@ -36,8 +38,10 @@ mod status;
 mod steer;
 pub mod tour;
 mod wait;
+pub mod witness;
 
 pub use capture::{Capture, Frame, Tap};
+pub use content::SHARED_DIR;
 pub use error::{LabError, Result};
 pub use exec::EXEC_LIMIT;
 pub use faults::Crash;

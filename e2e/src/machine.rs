@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 
+use crate::content::SHARED_DIR;
 use crate::error::{Context, LabError, Result};
 use crate::lab::Lab;
 use crate::names::{NodeId, netns_path};
@@ -79,6 +80,7 @@ impl Lab {
             // The nodes' disks are there on the host; seen through the overlay they would be a loop.
             "--tmpfs=/var/tmp".to_owned(),
             "--setenv=SYSTEMD_COLORS=0".to_owned(),
+            format!("--bind={}:{SHARED_DIR}", self.shared_dir().display()),
         ];
         let mut args: Vec<OsString> = options.into_iter().map(OsString::from).collect();
         args.extend(["--directory".into(), root.as_os_str().to_owned(), "--boot".into()]);

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -96,6 +96,37 @@ impl Lab {
         Ok(streams.iter().map(|s| (text(&s["config"]["name"]), text(&s["cluster"]["leader"]))).collect())
     }
 
+    /// What grows when anything is written to JetStream: all streams' last sequences and all consumers' positions, in sum.
+    ///
+    /// # Errors
+    /// [`LabError::Io`] when no server answers.
+    pub fn jetstream_writes(&self) -> Result<u64> {
+        let server = *self.servers().first().ok_or_else(|| LabError::Invalid("this lab has no NATS server".to_owned()))?;
+        let number = |v: &Value| v.as_u64().unwrap_or(0);
+        let listed = self.request(server, Account::Lab, "$JS.API.STREAM.LIST", &json!({}))?;
+        let mut sum = 0;
+        for stream in listed["streams"].as_array().into_iter().flatten() {
+            sum += number(&stream["state"]["last_seq"]);
+            let name = stream["config"]["name"].as_str().unwrap_or_default();
+            let listed = self.request(server, Account::Lab, &format!("$JS.API.CONSUMER.LIST.{name}"), &json!({}))?;
+            for consumer in listed["consumers"].as_array().into_iter().flatten() {
+                sum += number(&consumer["ack_floor"]["stream_seq"]) + number(&consumer["delivered"]["stream_seq"]);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Counts messages and their bytes on a subject for a while: what all nodes publish, seen by one subscriber.
+    ///
+    /// # Errors
+    /// [`LabError::Io`] when the server does not answer.
+    pub fn count_messages(&self, subject: &str, time: Duration) -> Result<(u32, u32)> {
+        let server = *self.servers().first().ok_or_else(|| LabError::Invalid("this lab has no NATS server".to_owned()))?;
+        let addr = SocketAddr::from((server.addr(), NATS_PORT));
+        let counted = self.as_client(|| count(addr, subject, time))?;
+        counted.context(|| format!("count messages of {subject} at {addr}"))
+    }
+
     /// One request in NATS' text protocol, from the lab's client.
     fn request(&self, node: NodeId, account: Account, subject: &str, body: &Value) -> Result<Value> {
         let addr = SocketAddr::from((node.addr(), NATS_PORT));
@@ -128,6 +159,31 @@ fn ask(addr: SocketAddr, account: Account, subject: &str, body: &str) -> std::io
         line.clear();
     }
     Err(std::io::ErrorKind::UnexpectedEof.into())
+}
+
+fn count(addr: SocketAddr, subject: &str, time: Duration) -> std::io::Result<(u32, u32)> {
+    let mut stream = TcpStream::connect_timeout(&addr, REQUEST_LIMIT)?;
+    stream.set_read_timeout(Some(REQUEST_LIMIT))?;
+    let connect = json!({ "verbose": false, "user": "lab", "pass": "lab" });
+    write!(stream, "CONNECT {connect}\r\nSUB {subject} 1\r\n")?;
+    let mut answers = BufReader::new(stream.try_clone()?);
+    let (began, mut line, mut body) = (Instant::now(), String::new(), Vec::new());
+    let (mut messages, mut bytes) = (0, 0);
+    while began.elapsed() < time {
+        line.clear();
+        if answers.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if line.starts_with("PING") {
+            stream.write_all(b"PONG\r\n")?;
+        } else if line.starts_with("MSG ") {
+            let length: u32 = line.trim_end().rsplit(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0);
+            body.resize(usize::try_from(length).unwrap_or(0).min(REPLY_MAX) + 2, 0);
+            answers.read_exact(&mut body)?;
+            (messages, bytes) = (messages + 1, bytes + length);
+        }
+    }
+    Ok((messages, bytes))
 }
 
 fn show(node: Option<NodeId>) -> String {

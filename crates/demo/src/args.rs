@@ -17,6 +17,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     pub(crate) db: Option<PathBuf>,
 
+    /// A file that all nodes share: while this instance is Active it appends `EPOCH NODE NUMBER` to it each millisecond.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) append: Option<PathBuf>,
+
+    /// Address and port on which UDP datagrams are sent back as they came.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) echo: Option<SocketAddr>,
+
     /// Where the agent says which role this instance has.
     #[arg(long, value_name = "PATH", env = "CLUSTERCTL_ROLE_FILE")]
     pub(crate) role_file: Option<PathBuf>,

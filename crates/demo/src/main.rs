@@ -3,7 +3,9 @@
 //! It is what an application under clusterctl looks like from the inside: it learns its role and its partitions from two files that the
 //! agent replaces atomically, reads them at start and again on SIGHUP (a unit's reload), and never needs to know that a cluster exists.
 
+mod append;
 mod args;
+mod echo;
 mod files;
 mod server;
 mod state;

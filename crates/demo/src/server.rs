@@ -12,7 +12,9 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::append::Appender;
 use crate::args::Args;
+use crate::echo;
 use crate::state::{Identity, State};
 
 /// How long connections may take to finish after SIGTERM. A fail-over waits for this process, so not long.
@@ -28,11 +30,21 @@ pub(crate) async fn run(args: Args) -> io::Result<()> {
     let terminate = signal(SignalKind::terminate())?;
     let interrupt = signal(SignalKind::interrupt())?;
 
-    let listen = args.listen;
+    let (listen, append, echo) = (args.listen, args.append.clone(), args.echo);
     let started_at = jiff::Timestamp::now().round(jiff::Unit::Millisecond).unwrap_or_default().to_string();
     let mut state = State::new(args, std::process::id(), started_at, hostname());
     state.read_files().iter().for_each(|reason| log(reason));
     let state = Arc::new(Mutex::new(state));
+    if let Some(path) = append {
+        let writer = Appender::open(&path)?;
+        let state = Arc::clone(&state);
+        // In a task of its own, not a timer of the loop below: a reload must not make a hole in the record.
+        tokio::spawn(writer.run(move || lock(&state).tenure()));
+    }
+
+    if let Some(address) = echo {
+        tokio::spawn(echo::serve(echo::open(address).await?));
+    }
 
     // Tokio sets SO_REUSEADDR, so that a restart does not wait for old connections to be forgotten.
     let listener = TcpListener::bind(listen).await.map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {listen}: {e}")))?;

@@ -68,6 +68,12 @@ impl State {
         self.identity.clone()
     }
 
+    /// Epoch and node while this instance is Active.
+    pub(crate) fn tenure(&self) -> Option<(u64, String)> {
+        let active = self.identity.role.as_deref() == Some("Active");
+        self.identity.epoch.filter(|_| active).map(|epoch| (epoch, self.identity.node.clone().unwrap_or_default()))
+    }
+
     /// Reads both files. What cannot be read becomes unknown; the reasons are returned for the log.
     pub(crate) fn read_files(&mut self) -> Vec<String> {
         let mut trouble = Vec::new();

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cluster_e2e::tour::{NAMES, measure, supervised};
+use cluster_e2e::bench::{measure, names};
+use cluster_e2e::tour::supervised;
 
 /// Measures what users wait for: nodes, applies, fail-overs. Needs root; leaves nothing behind.
 #[derive(Debug, Parser)]
@@ -13,9 +14,12 @@ struct Cli {
     /// One figure; all when absent
     #[arg(long, default_value = "", hide_default_value = true)]
     only: String,
-    /// How many labs to start; the median counts
+    /// How many labs to start for the figures of the tour; the median counts
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// How many faults for the fail-over gap that is compared with another tool's; other cases take half as many
+    #[arg(long, default_value_t = 10)]
+    faults: usize,
     /// The name of the labs
     #[arg(long, default_value = "bench")]
     name: String,
@@ -25,13 +29,13 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let Cli { only, runs, name, list } = Cli::parse();
+    let Cli { only, runs, faults, name, list } = Cli::parse();
     let say = |text: &str| drop(writeln!(std::io::stderr(), "lab-bench: {text}"));
     if list {
-        let listed = writeln!(std::io::stdout(), "{}", NAMES.join("\n"));
+        let listed = writeln!(std::io::stdout(), "{}", names().join("\n"));
         return if listed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let work = || match measure(&name, &only, runs, &mut std::io::stdout()) {
+    let work = || match measure(&name, &only, runs, faults, &mut std::io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             say(&failure.to_string());

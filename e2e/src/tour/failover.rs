@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::lab::Lab;
 use crate::names::NodeId;
 
-/// Twice what the worst sum of time-outs amounts to: 6 s until a node counts as lost, up to 9 s for NATS to elect a
-/// leader, then a controller to be elected and to write.
+/// The address moves within a second. This is for the pools, twice what the worst sum of time-outs amounts to: 6 s until a node counts
+/// as lost, up to 9 s for NATS to elect a leader, then a controller to be elected and to write.
 pub const FAILOVER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Between two looks at all processes.

@@ -21,4 +21,4 @@ pub use platform::{APPS, VIP};
 pub use pulse::{Pulse, Stretch};
 pub use steps::{Tour, shortened};
 pub use supervise::supervised;
-pub use view::{active, all_nodes_ready, all_ready, clusterctl};
+pub use view::{active, all_nodes_ready, all_ready, ask_nodes, clusterctl, covered};

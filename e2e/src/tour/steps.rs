@@ -25,8 +25,8 @@ const NODES: u8 = 5;
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// The VIP answers a client within this once the App is Ready.
 const SOON: Duration = Duration::from_secs(5);
-/// How long the cluster is watched after the crashed node is back: longer than the heartbeat time-out of 6 s, after which
-/// a node that is not fully back would be taken for lost again.
+/// How long the cluster is watched after the crashed node is back: longer than any lease, and than the heartbeat time-out of 6 s,
+/// after which a node that is not fully back would be taken for lost again.
 const WATCHED: Duration = Duration::from_secs(8);
 /// The journal lines per node that a failure shows, and how much of each.
 const JOURNAL_LINES: usize = 8;
@@ -156,8 +156,9 @@ impl<W: Write> Tour<W> {
     fn crash(&mut self, lab: &Lab, node: NodeId, pulse: &Pulse) -> Result<Failover, Failure> {
         self.paper.step(&format!("Pull the plug of {node}"));
         self.paper.note(
-            "A node is taken for lost after 6 s without a heartbeat, and NATS elects a leader 4 to 9 s after it lost one; both run at \
-             once. Leases between agents will take both off this path.",
+            "The database and the cache's partitions are held by lease: the agents settle among themselves who is next, and wait neither for \
+             NATS, which elects a leader 4 to 9 s after it lost one, nor for a controller. The pools' instances are replaced 6 s after \
+             the last heartbeat.",
         );
         let failover = crash_and_wait(lab, node, pulse)?;
         let epochs = (failover.before.who.epoch, failover.after.who.epoch);

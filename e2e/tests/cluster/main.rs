@@ -10,6 +10,7 @@ mod changes;
 mod cluster;
 mod controllers;
 mod crash;
+mod faults;
 mod harness;
 mod http;
 mod input;
@@ -66,6 +67,12 @@ fn main() -> ExitCode {
             a_cut_node_gives_up_exclusive_things_and_keeps_its_pools,
             a_silent_node_with_the_leaders_gives_up_too,
             a_paused_node_converges_after_it_goes_on,
+        ],
+        faults: [
+            agents_and_guards_fail_and_nothing_is_held_twice,
+            nodes_fail_and_nothing_is_held_twice,
+            servers_and_controllers_fail_and_nothing_is_held_twice,
+            units_that_start_by_themselves_are_killed,
         ],
         crash: [a_crashed_node_is_replaced_and_rejoins_without_a_second_fail_over],
     ])

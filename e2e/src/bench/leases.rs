@@ -1,0 +1,205 @@
+//! What leases cost and bear: recovery of a ring, restarts of agents, messages, processor time, a machine with nothing left to give.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use cluster_fence::{TABLE, Table, clock};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use super::line;
+use super::process::{main_pid, thread_cpu};
+use super::stage::{self, LIMIT, demo, settle};
+use crate::drill::Load;
+use crate::drill::stage::VOTER_WAITS;
+use crate::error::{LabError, Result};
+use crate::lab::Lab;
+use crate::names::NodeId;
+use crate::tour::{Expected, Failure, ask_nodes, clusterctl, covered};
+use crate::wait::wait_until;
+use crate::witness::{Witness, unit_of};
+
+pub(super) const NAMES: [&str; 7] = [
+    "ring_recover_ms",
+    "agent_restart_ms",
+    "lease_messages_per_s",
+    "lease_bytes_per_s",
+    "lease_cpu_pct",
+    "false_takeovers",
+    "renewal_lateness_max_ms",
+];
+
+const NODES: u8 = 3;
+const AGENT: &str = "cluster-agent.service";
+const RING_PORT: u16 = 9401;
+const PARTITIONS: u16 = 256;
+const RING_RUNS: usize = 5;
+const RESTARTS: usize = 20;
+/// A restart that took longer was none that a lease outlives.
+const RESTART_LIMIT: Duration = Duration::from_secs(10);
+/// How long messages are counted.
+const COUNTED: Duration = Duration::from_secs(10);
+/// The default lease and its renewal, milliseconds.
+const LEASE_MS: f64 = 350.0;
+const BUSY_LOOPS: usize = 4;
+const BUSY: Duration = Duration::from_secs(180);
+
+pub(super) fn measure(name: &str, wanted: &str, out: &mut impl Write) -> Result<(), Failure> {
+    let asked = |some: &[&str]| wanted.is_empty() || some.contains(&wanted);
+    let lab = stage::lab(name, NODES)?;
+    let one = demo("main", "Singleton", "--listen, '0.0.0.0:9400'", "placement: { nodes: [n1, n2, n3] }");
+    stage::apply(&lab, &one, &["main"])?;
+    let witness = Witness::start(&lab, vec![unit_of("main")], &[]).expected("the witness watches")?;
+    if asked(&NAMES[1..2]) {
+        agent_restarts(&lab, &witness, out)?;
+    }
+    if asked(&NAMES[2..5]) {
+        cost(&lab, &witness, 1, out)?;
+    }
+    if asked(&NAMES[5..7]) {
+        saturated(&lab, &witness, out)?;
+    }
+    clusterctl(&lab, &["delete", "app", "main"]).expected("an App is deleted")?;
+    if asked(&NAMES[2..5]) {
+        stage::apply(&lab, &ring("hundred", 100), &["hundred"])?;
+        cost(&lab, &witness, 100, out)?;
+        clusterctl(&lab, &["delete", "app", "hundred"]).expected("an App is deleted")?;
+    }
+    if asked(&NAMES[..1]) {
+        ring_recovers(&lab, out)?;
+    }
+    Ok(())
+}
+
+fn ring(name: &str, partitions: u16) -> String {
+    demo(name, "Ring", &format!("--listen, '0.0.0.0:{RING_PORT}'"), &format!("ring: {{ partitions: {partitions} }}"))
+}
+
+fn ring_recovers(lab: &Lab, out: &mut impl Write) -> Result<(), Failure> {
+    stage::apply(lab, &ring("cache", PARTITIONS), &["cache"])?;
+    let mut took = Vec::new();
+    for run in 0..RING_RUNS {
+        let node = NodeId::from(u8::try_from(run % usize::from(NODES)).unwrap_or(0) + 1);
+        let live: Vec<NodeId> = lab.nodes().filter(|other| *other != node).collect();
+        let fault = Instant::now();
+        lab.crash(node).expected("a node loses its power")?;
+        let whole = wait_until("every partition to have an owner", LIMIT, || {
+            let said = ask_nodes(lab, &live, RING_PORT).map_err(|error| error.chain())?;
+            covered(&said, PARTITIONS).map(|()| fault.elapsed())
+        });
+        took.push(line::ms(whole.expected("the ring recovers")?));
+        lab.boot(node).expected("it boots")?;
+        settle(lab, &["cache"])?;
+        sleep(VOTER_WAITS);
+    }
+    line::median(
+        out,
+        NAMES[0],
+        "ms",
+        &took,
+        &json!({ "nodes": NODES, "partitions": PARTITIONS, "from": "power cut", "until": "processes say so" }),
+    )
+}
+
+/// The words of a node's leases, as agent and guard share them.
+fn table(lab: &Lab, node: NodeId) -> Result<Table> {
+    let path = PathBuf::from(format!("/proc/{}/root/run/clusterctl", lab.node_pid(node)?)).join(TABLE);
+    let boot = u128::from_str_radix(&lab.boot_id(node)?.replace('-', ""), 16).unwrap_or(0);
+    // A table of another boot would be emptied by whoever opens it.
+    if !path.exists() || boot == 0 {
+        return Err(LabError::Invalid(format!("{node} has no table of leases")));
+    }
+    Table::open(&path, boot).map_err(|error| LabError::Invalid(format!("{}: {error}", path.display())))
+}
+
+/// Epoch and deadline of the one lease of a node.
+fn lease(table: &Table) -> Option<(u64, u64)> {
+    table.armed(clock::now()).into_iter().find(|(slot, ..)| slot == "app/main").map(|(_, epoch, deadline)| (epoch.0, deadline.0))
+}
+
+fn active(witness: &Witness) -> Result<NodeId, Failure> {
+    let held = || witness.holders(0).only().ok_or_else(|| witness.holders(0).to_string());
+    wait_until("one to be active", LIMIT, held).expected("one is active")
+}
+
+fn agent_restarts(lab: &Lab, witness: &Witness, out: &mut impl Write) -> Result<(), Failure> {
+    let (mut took, mut kept) = (Vec::new(), 0);
+    for _ in 0..RESTARTS {
+        let node = active(witness)?;
+        let table = table(lab, node).expected("the table of leases is there")?;
+        let pid = main_pid(lab, node, AGENT).expected("the agent runs")?;
+        let killed = Instant::now();
+        kill(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)), Signal::SIGKILL)
+            .map_err(|e| Failure::new("the agent is killed", e.to_string()))?;
+        // Nobody extends it from here on but the next agent, after the voters acknowledged.
+        let before = lease(&table);
+        let renewed = loop {
+            let now = lease(&table);
+            match (before, now) {
+                (Some((epoch, deadline)), Some((same, later))) if same == epoch && later > deadline => break Some(killed.elapsed()),
+                // Fenced, or a new tenure: an ordinary fail-over.
+                (_, None) => break None,
+                (Some((epoch, _)), Some((other, _))) if other != epoch => break None,
+                _ if killed.elapsed() > RESTART_LIMIT => break None,
+                _ => sleep(Duration::from_micros(300)),
+            }
+        };
+        if let Some(renewed) = renewed {
+            took.push(line::ms(renewed));
+            kept += 1;
+        }
+        sleep(Duration::from_secs(1));
+        stage::ready(lab, &["main"])?;
+    }
+    let parameters = json!({ "lease_ms": LEASE_MS, "kills": RESTARTS, "same_epoch": kept, "until": "first acknowledged renewal" });
+    line::median(out, NAMES[1], "ms", &took, &parameters)
+}
+
+fn cost(lab: &Lab, witness: &Witness, slots: u32, out: &mut impl Write) -> Result<(), Failure> {
+    let nodes: Vec<NodeId> = if slots == 1 { vec![active(witness)?] } else { lab.nodes().collect() };
+    let pids: Vec<u32> = nodes.iter().map(|node| main_pid(lab, *node, AGENT)).collect::<Result<_>>().expected("the agents run")?;
+    let used = || pids.iter().map(|pid| thread_cpu(*pid, "lease")).collect::<Result<Vec<_>>>().expected("the kernel says what is used");
+    let (began, before) = (Instant::now(), used()?);
+    let (messages, bytes) = lab.count_messages("lab.lease.>", COUNTED).expected("messages can be counted")?;
+    let (took, after) = (began.elapsed().as_secs_f64(), used()?);
+    let pct: Vec<f64> = before.iter().zip(&after).map(|(before, after)| (*after - *before).as_secs_f64() / took * 100.0).collect();
+    let parameters = json!({ "slots": slots, "nodes": NODES, "lease_ms": LEASE_MS, "connections": 2 });
+    let seconds = COUNTED.as_secs_f64();
+    line::single(out, NAMES[2], "1/s", f64::from(messages) / seconds, &parameters)?;
+    line::single(out, NAMES[3], "B/s", f64::from(bytes) / seconds, &parameters)?;
+    line::median(out, NAMES[4], "%", &pct, &parameters)
+}
+
+/// Three minutes with no processor idle: take-overs that nothing called for, and the longest time between two renewals.
+fn saturated(lab: &Lab, witness: &Witness, out: &mut impl Write) -> Result<(), Failure> {
+    let _busy = Load::start(BUSY_LOOPS);
+    let began = Instant::now();
+    let (mut takeovers, mut longest) = (0_u32, Duration::ZERO);
+    while began.elapsed() < BUSY {
+        let node = active(witness)?;
+        let table = table(lab, node).expected("the table of leases is there")?;
+        let Some((epoch, mut deadline)) = lease(&table) else { continue };
+        let mut renewed = Instant::now();
+        while began.elapsed() < BUSY {
+            match lease(&table) {
+                Some((same, later)) if same == epoch => {
+                    if later > deadline {
+                        longest = longest.max(renewed.elapsed());
+                        (deadline, renewed) = (later, Instant::now());
+                    }
+                }
+                _ => {
+                    takeovers += 1;
+                    break;
+                }
+            }
+            sleep(Duration::from_millis(1));
+        }
+    }
+    let parameters = json!({ "lease_ms": LEASE_MS, "busy_loops": BUSY_LOOPS, "seconds": BUSY.as_secs() });
+    line::single(out, NAMES[5], "", f64::from(takeovers), &parameters)?;
+    line::single(out, NAMES[6], "ms", (line::ms(longest) - LEASE_MS / 6.0).max(0.0), &parameters)
+}

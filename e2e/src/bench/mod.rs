@@ -1,0 +1,65 @@
+//! Figures measured in labs: a line of JSON each.
+
+mod apply;
+mod gap;
+mod keepalived;
+mod leases;
+mod line;
+mod probe;
+mod process;
+mod rest;
+mod stage;
+
+use std::io::Write;
+
+use crate::tour::{self, Failure};
+
+/// All figures of the lab.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    [&tour::NAMES[..], &apply::NAMES, &rest::NAMES, &gap::NAMES, &leases::NAMES].concat()
+}
+
+/// Measures the figures that `wanted` names (all when empty) in labs of this name. `runs` says how many labs those of the tour take,
+/// `faults` how many faults the fail-over that is compared.
+///
+/// # Errors
+/// [`Failure`] when something measured did not come about.
+pub fn measure(name: &str, wanted: &str, runs: usize, faults: usize, out: &mut impl Write) -> Result<(), Failure> {
+    let names = names();
+    if !wanted.is_empty() && !names.contains(&wanted) {
+        return Err(Failure::new(format!("one of {}", names.join(", ")), wanted));
+    }
+    let asked = |some: &[&str]| wanted.is_empty() || some.contains(&wanted);
+    if asked(&tour::NAMES) {
+        tour::measure(name, wanted, runs, out)?;
+    }
+    if asked(&apply::NAMES) {
+        apply::measure(name, out)?;
+    }
+    if asked(&rest::NAMES) {
+        rest::measure(name, out)?;
+    }
+    if asked(&gap::NAMES) {
+        gap::measure(name, faults, out)?;
+    }
+    if asked(&leases::NAMES) {
+        leases::measure(name, wanted, out)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_has_a_name_of_its_own() {
+        let mut all = names();
+        all.sort_unstable();
+        let count = all.len();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        assert!(measure("unused", "failover", 1, 1, &mut Vec::new()).unwrap_err().expected.contains("failover_gap_ms"));
+    }
+}
