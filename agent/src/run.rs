@@ -170,6 +170,7 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     let look = Arc::new(Notify::new());
     tokio::spawn(store::store_status(bus.clone(), outputs.status.subscribe(), Arc::clone(&revision), membership.clone()));
     tokio::spawn(store::record_actives(bus.clone(), outputs.actives.subscribe(), membership.clone()));
+    tokio::spawn(announce_after_reconnects(bus.connections(), Arc::clone(&vips)));
     tokio::spawn(store::register(bus.clone(), Arc::clone(&vips), node, member, Arc::clone(&look)));
     let (inputs, mut incoming) = mpsc::channel(INPUTS_WAITING);
     let (relist, relists) = mpsc::channel(1);
@@ -236,6 +237,16 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     let _renewed = tokio::time::timeout(RESTART_WAIT, renewed).await;
     info!("ending; everything that runs is left running");
     Ok(())
+}
+
+/// A network that carries NATS again may have forgotten where the addresses are.
+async fn announce_after_reconnects<V: Vips>(mut connections: watch::Receiver<u64>, vips: Arc<V>) {
+    while connections.changed().await.is_ok() {
+        let held = vips.announce_held();
+        if held > 0 {
+            info!(addresses = held, "connected to NATS, announcing the addresses again");
+        }
+    }
 }
 
 /// What the heart needs of the manager.

@@ -5,6 +5,7 @@ use cluster_schemas::assignment::Role;
 use serde::{Deserialize, Serialize};
 
 use super::target::{PartitionsFile, RoleFile, Target, Wish};
+use crate::drivers::unit_change::needs_restart;
 use crate::drivers::{ActiveState, UnitState};
 
 /// What the worker remembers of this boot, in `/run/clusterctl/APP/agent.json`.
@@ -187,7 +188,7 @@ fn run(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> 
             return if seen.unit.can_reload { Step::Reload } else { Step::Restart };
         }
         if !seen.backing_off {
-            if content.is_some_and(|text| memory.started_with != text) {
+            if content.is_some_and(|text| needs_restart(&memory.started_with, text)) {
                 return Step::Restart;
             }
             let other_role = target.hot && role_of(&memory.told_role) != role_of(&target.role);

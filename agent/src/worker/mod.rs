@@ -17,22 +17,26 @@ pub mod observe;
 pub mod target;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster_schemas::app::Mode;
 use cluster_schemas::assignment::Role;
 use cluster_schemas::node::AppObserved;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::drivers::{ActiveState, Held, UnitError, Units, Vips, unit_text};
+use crate::drivers::unit_change::needs_restart;
+use crate::drivers::{ActiveState, Conflict, Held, UnitError, Units, Vips, unit_text};
 use crate::fences::Armed;
 use crate::worker::decide::{Memory, Seen, Step};
 use crate::worker::target::{Desired, Target, Wish, target};
+use crate::worker::warnings::Warnings;
 
 /// How long a VIP stays without being refreshed: the last line (rule F7), behind the guard.
 const VIP_VALID: Duration = Duration::from_secs(2);
@@ -115,6 +119,7 @@ pub struct Worker<U, V> {
     failed: Option<(Instant, u64)>,
     reported: Option<(AppObserved, u64)>,
     refreshed: Instant,
+    warnings: Warnings,
 }
 
 impl<U: Units, V: Vips> Worker<U, V> {
@@ -137,6 +142,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             failed: None,
             reported: None,
             refreshed: Instant::now(),
+            warnings: Warnings::default(),
         }
     }
 
@@ -146,6 +152,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
     /// worker there without leaving anything half done.
     pub async fn run(mut self) {
         let mut vip_changes = self.parts.vips.changes();
+        let mut conflicts = self.parts.vips.conflicts();
         let mut unit_of_changes = String::new();
         let mut unit_changes = None;
         loop {
@@ -167,9 +174,11 @@ impl<U: Units, V: Vips> Worker<U, V> {
                         self.forget_trouble();
                     }
                     self.note_failed_unit(&target, &seen, desired.entry.generation).await;
+                    let exclusive = matches!(desired.entry.mode, Mode::Singleton | Mode::Ring);
+                    self.warnings.seen(clock::since_boot(), exclusive, &seen.unit);
                     let text = self.unit_content(&desired);
                     seen.outdated = match &text {
-                        Ok(text) => text.as_ref().is_some_and(|text| self.memory.started_with != *text),
+                        Ok(text) => text.as_ref().is_some_and(|text| needs_restart(&self.memory.started_with, text)),
                         Err(_) => true,
                     };
                     let content = match &text {
@@ -212,6 +221,10 @@ impl<U: Units, V: Vips> Worker<U, V> {
                         () = sleep_until(young_until) => {}
                         () = unit_changed => {}
                         Ok(()) = vip_changes.changed() => {}
+                        conflict = next_conflict(&mut conflicts) => {
+                            let vip = target.vip.as_ref().map(|(vip, ..)| vip);
+                            self.warnings.claimed(clock::since_boot(), vip, &conflict);
+                        }
                         () = sleep_until(refresh_at) => self.refresh_vip(&target).await,
                         () = sleep_until(retry_at) => self.retry_at = None,
                         () = tokio::time::sleep(RESYNC) => {}
@@ -330,7 +343,10 @@ impl<U: Units, V: Vips> Worker<U, V> {
     }
 
     async fn report(&mut self, desired: &Desired, target: &Target, seen: &Seen) {
-        let observed = observe::observed(desired, target, &self.memory, seen, &self.trouble);
+        let mut observed = observe::observed(desired, target, &self.memory, seen, &self.trouble);
+        if observed.message.is_empty() {
+            observed.message = self.warnings.text(clock::since_boot());
+        }
         let tenures = desired.tenures.version;
         if self.reported.as_ref() != Some(&(observed.clone(), tenures)) {
             self.reported = Some((observed.clone(), tenures));
@@ -367,6 +383,13 @@ impl<U: Units, V: Vips> Worker<U, V> {
                 self.outcome(&format!("remove unit {unit}"), removed, target).await;
             }
             Step::Install(text) => {
+                // What people wrote is read by systemd before it takes the place of what works; texts of ours are known to be good.
+                if desired.entry.run.exec.is_none()
+                    && let Err(error) = self.parts.units.verify(&target.unit, &text).await
+                {
+                    self.outcome(&format!("write unit {}", target.unit), Err(error), target).await;
+                    return true;
+                }
                 self.memory.unit.clone_from(&target.unit);
                 self.memory.content.clear();
                 self.save();
@@ -542,6 +565,17 @@ fn with_log(mut text: String, log: Vec<String>) -> String {
         text.push_str(&line);
     }
     text
+}
+
+async fn next_conflict(conflicts: &mut broadcast::Receiver<Conflict>) -> Conflict {
+    loop {
+        match conflicts.recv().await {
+            Ok(conflict) => return conflict,
+            // The next one says the same.
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -120,6 +120,12 @@ impl Bus {
         &self.names
     }
 
+    /// A counter that rises whenever the connection stands, at first and again.
+    #[must_use]
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.connected.subscribe()
+    }
+
     /// Whether the connection stands at this moment.
     #[must_use]
     pub fn is_connected(&self) -> bool {

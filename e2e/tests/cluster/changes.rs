@@ -71,6 +71,33 @@ pub fn from_unit_to_exec_and_back_leaves_nothing_of_the_other(c: &Cluster) -> Re
     Ok(())
 }
 
+/// A text with a mistake is told with the mistake's line and replaces nothing; one that changes nothing for the process restarts nothing.
+pub fn a_text_with_a_mistake_is_told_and_what_runs_goes_on(c: &Cluster) -> Result<()> {
+    let app = |setting: &str| {
+        format!(
+            "apiVersion: cluster/v1\nkind: App\nmetadata: {{ name: web }}\nspec:\n  mode: Spread\n  unit:\n    name: own-web\n    content: |\n      \
+             [Service]\n      ExecStart=/usr/lib/clusterctl/demo --listen 0.0.0.0:8101 --app content\n      {setting}\n"
+        )
+    };
+    c.apply(&app("Restart=always"))?;
+    c.wait_ready(&["web"], SOON)?;
+    let before = c.runs()?;
+    c.apply(&app("Restartt=always"))?;
+    wait_until("the mistake to be told", SOON, || {
+        let status = c.status("web")?;
+        let told = status.instances.iter().all(|i| i.message.contains("Unknown key 'Restartt' in section [Service]"));
+        ensure(told && !status.is_ready(), || format!("{:?}", status.instances))
+    })?;
+    assert_eq!(c.runs()?, before, "what works was touched");
+    c.apply(&app("RestartSec=200ms"))?;
+    c.wait_ready(&["web"], SOON)?;
+    assert_eq!(c.runs()?, before, "a process that does not see the change was restarted");
+    c.apply(&app("Environment=A=1"))?;
+    c.wait_ready(&["web"], SOON)?;
+    assert!(c.runs()?.0.iter().all(|(key, run)| before.0.get(key).is_some_and(|old| old.pid != run.pid)));
+    Ok(())
+}
+
 /// Another VIP: the new address answers, the old one is nowhere; without a VIP there is none.
 pub fn a_changed_vip_leaves_the_old_address(c: &Cluster) -> Result<()> {
     let (old, new) = (Ipv4Addr::new(10, 0, 0, 121), Ipv4Addr::new(10, 0, 0, 122));

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         changes: [
             a_changed_command_or_environment_restarts_with_the_new_one,
             from_unit_to_exec_and_back_leaves_nothing_of_the_other,
+            a_text_with_a_mistake_is_told_and_what_runs_goes_on,
             a_changed_vip_leaves_the_old_address,
         ],
         agents: [
