@@ -419,7 +419,10 @@ impl<U: Units, V: Vips> Manager<U, V> {
         if self.workers.contains_key(app) {
             return;
         }
-        let desired = self.desired(app);
+        // From its first look on it knows what is held here: else it would stop what an earlier agent left running.
+        let entry = self.assignment.as_ref().and_then(|a| a.apps.get(app));
+        let tenures = Tenures { version: 1, ..tenures_of(app, entry, &self.view) };
+        let desired = Desired { tenures: tenures.clone(), ..self.desired(app) };
         let wanted_last = (desired.entry.role != Role::Absent).then_some(desired.generation);
         let (desired, receiver) = watch::channel(desired);
         let parts = worker::Parts {
@@ -432,8 +435,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
             reports: self.reports.0.clone(),
         };
         let task = tokio::spawn(Worker::new(parts, receiver).run());
-        let handle =
-            Handle { desired, task, observed: None, reported: false, wanted_last, nothing_left: None, tenures: Tenures::default() };
+        let handle = Handle { desired, task, observed: None, reported: false, wanted_last, nothing_left: None, tenures };
         self.workers.insert(app.to_owned(), handle);
     }
 
