@@ -1,6 +1,8 @@
 //! From a user's command to processes that run.
 
 use std::io::Write;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -17,6 +19,8 @@ pub(super) const NAMES: [&str; 1] = ["apply_to_active_ms"];
 
 const NODES: u8 = 3;
 const RUNS: u16 = 11;
+/// Several times the goal.
+const UNDISTURBED: Duration = Duration::from_millis(400);
 
 pub(super) fn measure(name: &str, out: &mut impl Write) -> Result<(), Failure> {
     let lab = stage::lab(name, NODES)?;
@@ -61,8 +65,18 @@ fn now() -> Result<Duration, Failure> {
 /// Applies a manifest and returns, in milliseconds, how long after the start of the command the last of the nodes' units was active.
 fn applied(lab: &Lab, yaml: &str, unit: &str) -> Result<f64, Failure> {
     let file = manifest(lab, "bench", yaml).expected("a manifest can be written")?;
-    let began = now()?;
-    clusterctl(lab, &["apply", "-f", &file]).expected("a manifest is applied")?;
+    // The program itself, with nothing before it that enters namespaces.
+    let mut command = Command::new(lab.config.bin_dir.join("clusterctl"));
+    command.args(["apply", "-f", &file]).env("CLUSTERCTL_CONFIG", lab.layout.client_dir().join("cli.yaml"));
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let (began, status) = lab.as_client(|| (now(), command.status())).expected("a manifest is applied")?;
+    let began = began?;
+    match status {
+        Ok(status) if status.success() => {}
+        other => return Err(Failure::new("a manifest is applied", format!("{other:?}"))),
+    }
+    // Who looks takes processor time from what is measured; the time stamps can be read later.
+    sleep(UNDISTURBED);
     let last = wait_until(&format!("{unit} to be active on all nodes"), LIMIT, || -> Result<Duration> {
         let mut last = Duration::ZERO;
         for node in lab.nodes() {
