@@ -10,7 +10,7 @@ use crate::witness::Allowance;
 
 use super::kind::Kind;
 use super::load::Load;
-use super::stage::{Done, Drill, MAIN, MAIN_VIP, SIDE, SIDE_VIP, WEB};
+use super::stage::{Done, Drill, HOT_VIP, MAIN, MAIN_VIP, SIDE, SIDE_VIP, WEB};
 
 const AGENT: &str = "cluster-agent";
 const GUARD: &str = "cluster-guard";
@@ -57,6 +57,7 @@ impl Drill<'_> {
             Kind::GuardKilled => self.killed(node, &[GUARD]),
             Kind::BothKilled => self.killed(node, &[AGENT, GUARD]),
             Kind::AgentStopped => self.stopped(node, &[AGENT], vec![]),
+            Kind::HotAgentStopped => self.hot_stopped(),
             Kind::BothStopped => {
                 let bounded = Allowance { node, from: Instant::now(), unit: WATCHDOG, vip: WATCHDOG };
                 self.stopped(node, &[AGENT, GUARD], vec![bounded])
@@ -128,6 +129,17 @@ impl Drill<'_> {
         Ok(Done { allowed, ..Self::done(node, at) })
     }
 
+    fn hot_stopped(&mut self) -> Result<Done> {
+        let node = self.holder(HOT_VIP)?;
+        let at = Instant::now();
+        self.signal(node, "--signal=STOP", &[AGENT])?;
+        let moved = self.wait_moved(HOT_VIP, HOT_VIP, node);
+        sleep(STANDS_STILL.saturating_sub(at.elapsed()));
+        self.signal(node, "--signal=CONT", &[AGENT])?;
+        moved?;
+        Ok(Done { node, at, unit: HOT_VIP, vip: None, allowed: vec![] })
+    }
+
     fn paused(&mut self, node: NodeId) -> Result<Done> {
         let at = Instant::now();
         self.lab.pause(node)?;
@@ -155,7 +167,7 @@ impl Drill<'_> {
             self.lab.exec(server, ["sh", "-c", "systemctl kill --signal=KILL nats-server; systemctl stop nats-server"])?.ok()?;
         }
         wait_until("everything exclusive to be given up", KILLED, || {
-            let held = [MAIN, MAIN_VIP, SIDE, SIDE_VIP, WEB].map(|thing| self.witness.holders(thing));
+            let held = [MAIN, MAIN_VIP, SIDE, SIDE_VIP, WEB, HOT_VIP].map(|thing| self.witness.holders(thing));
             if held.iter().all(|nodes| nodes.count() == 0) { Ok(()) } else { Err(held.map(|nodes| nodes.to_string()).join(", ")) }
         })?;
         sleep(NATS_AWAY.saturating_sub(at.elapsed()));

@@ -20,6 +20,8 @@ pub enum Kind {
     AgentKilled,
     /// The active node's agent stands still for 5 s.
     AgentStopped,
+    /// The agent of a node whose process is active among hot standbys stands still for 5 s.
+    HotAgentStopped,
     /// The active node's guard gets SIGKILL.
     GuardKilled,
     /// Both do.
@@ -53,13 +55,14 @@ pub enum Kind {
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 21] = [
+pub const KINDS: [Kind; 22] = [
     Kind::Crash,
     Kind::CrashLeader,
     Kind::Cut,
     Kind::Drop,
     Kind::AgentKilled,
     Kind::AgentStopped,
+    Kind::HotAgentStopped,
     Kind::GuardKilled,
     Kind::BothKilled,
     Kind::BothStopped,
@@ -99,6 +102,7 @@ impl Kind {
             Self::Drop => "drop",
             Self::AgentKilled => "agent-killed",
             Self::AgentStopped => "agent-stopped",
+            Self::HotAgentStopped => "hot-agent-stopped",
             Self::GuardKilled => "guard-killed",
             Self::BothKilled => "both-killed",
             Self::BothStopped => "both-stopped",
@@ -124,6 +128,7 @@ impl Kind {
             | Self::Cut
             | Self::Drop
             | Self::AgentStopped
+            | Self::HotAgentStopped
             | Self::BothStopped
             | Self::Paused
             | Self::ControllersKilled

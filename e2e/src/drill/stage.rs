@@ -16,9 +16,10 @@ use crate::witness::{Allowance, Bounded, Nodes, Report, Thing, Witness, unit_of,
 use super::kind::{Expect, Kind};
 
 /// The Apps of [`MANIFEST`].
-pub const APPS: [&str; 3] = ["main", "side", "web"];
+pub const APPS: [&str; 4] = ["hot", "main", "side", "web"];
 
-/// One Singleton on the nodes with NATS servers and votes, one with a unit of `Restart=always` on two others, and a unit of Debian's.
+/// One Singleton on the nodes with NATS servers and votes, one with a unit of `Restart=always` on two others, a unit of Debian's, and one
+/// with hot standbys: there the address and the role are exclusive, not the process.
 pub const MANIFEST: &str = r"apiVersion: cluster/v1
 kind: App
 metadata: { name: main }
@@ -38,12 +39,13 @@ spec:
   unit:
     name: own-side
     content: |
+      [Unit]
+      StartLimitIntervalSec=0
       [Service]
       ExecStart=/usr/lib/clusterctl/demo --listen 0.0.0.0:8101 --role-file /run/clusterctl/side/role.json --append /srv/lab/side.log
       ExecReload=/bin/kill -HUP $MAINPID
       Restart=always
       RestartSec=0
-      StartLimitIntervalSec=0
 ---
 apiVersion: cluster/v1
 kind: App
@@ -52,10 +54,23 @@ spec:
   mode: Singleton
   placement: { nodes: [n4, n5] }
   unit: { name: nginx }
+---
+apiVersion: cluster/v1
+kind: App
+metadata: { name: hot }
+spec:
+  mode: Singleton
+  standby: Hot
+  placement: { nodes: [n1, n2, n3] }
+  vip: { address: 10.0.0.152/24, interface: eth0 }
+  exec: { command: [/usr/lib/clusterctl/demo, --listen, '0.0.0.0:8102', --append, /srv/lab/hot.log] }
 ";
 
 /// Files that the Apps append to.
-const WORKLOADS: [&str; 2] = ["main.log", "side.log"];
+const WORKLOADS: [&str; 3] = ["main.log", "side.log", "hot.log"];
+
+/// What has to be held to write each of them.
+const WORKLOAD_OF: [usize; 3] = [MAIN, SIDE, HOT_VIP];
 
 /// Places of what is watched.
 pub(super) const MAIN: usize = 0;
@@ -63,11 +78,12 @@ pub(super) const MAIN_VIP: usize = 1;
 pub(super) const SIDE: usize = 2;
 pub(super) const SIDE_VIP: usize = 3;
 pub(super) const WEB: usize = 4;
+pub(super) const HOT_VIP: usize = 5;
 
 fn watched() -> Vec<Thing> {
     let unit = |name: &str| Thing::Unit(name.to_owned());
     let address = |last: u8| vip(Ipv4Addr::new(10, 0, 0, last));
-    vec![unit_of("main"), address(150), unit("own-side.service"), address(151), unit("nginx.service")]
+    vec![unit_of("main"), address(150), unit("own-side.service"), address(151), unit("nginx.service"), address(152)]
 }
 
 /// An election of NATS, a voter that waits after its boot, and a heartbeat time-out, one after the other, on a loaded machine.
@@ -240,8 +256,10 @@ impl<'a> Drill<'a> {
             return Outcome::Moved { to, after: both.unwrap_or(done.at).saturating_duration_since(done.at) };
         }
         let touched = |thing: usize| report.ledger.first(thing, done.at, |_| true).is_some();
-        let place = usize::from(done.unit != MAIN);
-        let same_epoch = done.unit == WEB || report.written.get(place).map(|written| written.epoch) == self.epochs.get(place).copied();
+        let place = WORKLOAD_OF.iter().position(|unit| *unit == done.unit);
+        // The unit of Debian's writes nothing.
+        let same_epoch =
+            place.is_none_or(|place| report.written.get(place).map(|written| written.epoch) == self.epochs.get(place).copied());
         // Who interferes with a standby changes what is held, but not by the active node.
         let kept = done.allowed.iter().any(|allowed| allowed.node != done.node);
         if same_epoch && (kept || !(touched(done.unit) || done.vip.is_some_and(touched))) { Outcome::Stayed } else { Outcome::Again }
@@ -291,9 +309,13 @@ impl<'a> Drill<'a> {
         wait_until("Ready nodes", SETTLED, || all_nodes_ready(self.lab))?;
         let nodes = began.elapsed();
         wait_until("Ready Apps, each held once", SETTLED, || {
-            let held: [Nodes; 5] = std::array::from_fn(|thing| self.witness.holders(thing));
+            let held: [Nodes; 6] = std::array::from_fn(|thing| self.witness.holders(thing));
             let one = |thing: usize| held.get(thing).and_then(|nodes| nodes.only());
-            let apart = one(MAIN).is_none() || one(WEB).is_none() || one(MAIN) != one(MAIN_VIP) || one(SIDE) != one(SIDE_VIP);
+            let apart = one(MAIN).is_none()
+                || one(WEB).is_none()
+                || one(MAIN) != one(MAIN_VIP)
+                || one(SIDE) != one(SIDE_VIP)
+                || one(HOT_VIP).is_none();
             if apart {
                 return Err(held.map(|nodes| nodes.to_string()).join(", "));
             }

@@ -11,6 +11,7 @@ mod look;
 mod units;
 mod workload;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -176,13 +177,20 @@ impl Report {
                 wrong.push(format!("{name} was held by {} for {:.1?}{allowed}", overlap.nodes, overlap.lasted()));
             }
         }
-        for late in self.written.iter().flat_map(|written| &written.late) {
-            bounded.lines += late.lines;
-            // A line stands for a millisecond, or less.
-            let limit = allowed.iter().find(|a| a.node.to_string() == late.node).map_or(0, |a| a.unit.as_millis());
-            if u128::from(late.lines) > limit {
-                let Late { node, epoch, after, lines } = late;
-                wrong.push(format!("{node} wrote {lines} lines in epoch {epoch} after {} had begun epoch {}", after.1, after.0));
+        for written in &self.written {
+            let mut late = BTreeMap::<_, (u64, &Late)>::new();
+            for one in &written.late {
+                late.entry((&one.node, one.epoch)).or_insert((0, one)).0 += one.lines;
+            }
+            for ((node, epoch), (lines, Late { after, .. })) in late {
+                bounded.lines += lines;
+                // A line stands for a millisecond, or less.
+                let limit = allowed.iter().find(|a| a.node.to_string() == *node).map_or(0, |a| a.unit.as_millis());
+                if u128::from(lines) > limit {
+                    let file = &written.file;
+                    wrong
+                        .push(format!("{file}: {node} wrote {lines} lines in epoch {epoch} after {} had begun epoch {}", after.1, after.0));
+                }
             }
         }
         wrong.extend(self.ledger.spoilt.clone());
@@ -235,7 +243,7 @@ mod tests {
             let nodes = who.iter().fold(Nodes::default(), |set, n| set.with(NodeId::from(*n)));
             ledger.look(start + Duration::from_millis(*at), &[nodes]);
         }
-        let written = vec![Written { lines: 100, epoch: 9, late }];
+        let written = vec![Written { file: "main.log".to_owned(), lines: 100, epoch: 9, late }];
         (Report { ledger, written, things: vec![unit_of("main")] }, start)
     }
 

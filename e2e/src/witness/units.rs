@@ -38,11 +38,11 @@ impl UnitGroup {
     }
 }
 
-/// The guard's program.
-const GATE: &str = "cluster-guard";
+/// The guard's program, and systemd's before and while it becomes the unit's.
+const NOT_OWN: [&str; 3] = ["cluster-guard", "systemd", "systemd-executor"];
 
 fn is_own(name: &str) -> bool {
-    name != GATE && !name.starts_with('(')
+    !(name.starts_with('(') || NOT_OWN.iter().any(|other| other.get(..15).unwrap_or(other) == name))
 }
 
 fn read(file: &File) -> Option<bool> {
@@ -74,6 +74,7 @@ mod tests {
     fn the_gate_and_what_is_not_a_program_yet_are_not_the_unit() {
         assert!(is_own("demo") && is_own("nginx"));
         assert!(!is_own("cluster-guard") && !is_own("(demo)"));
+        assert!(!is_own("systemd") && !is_own("systemd-executo"), "the kernel keeps fifteen letters");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::error::{Context, LabError, Result};
 /// What was appended since the last reading.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
+    /// Name of the file.
+    pub file: String,
     /// How many lines.
     pub lines: u64,
     /// The highest epoch of all so far.
@@ -55,7 +57,8 @@ impl Workload {
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         text.truncate(whole);
         self.offset += whole as u64;
-        judge(&mut self.newest, &text)
+        let file = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        judge(&mut self.newest, &text).map(|written| Written { file, ..written })
     }
 }
 
@@ -96,7 +99,7 @@ mod tests {
     #[test]
     fn epochs_that_rise_are_as_they_should_be() {
         let written = judge(&mut (0, String::new()), "3 n1 1\n3 n1 2\n5 n2 1\n6 n1 1\n").unwrap();
-        assert_eq!(written, Written { lines: 4, epoch: 6, late: vec![] });
+        assert_eq!(written, Written { lines: 4, epoch: 6, ..Written::default() });
     }
 
     #[test]
