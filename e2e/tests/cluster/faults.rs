@@ -15,8 +15,8 @@ fn play(c: &Cluster, kinds: &[Kind]) -> Result<()> {
 
 /// Agents and guards killed, stopped and restarted, each and together.
 pub fn agents_and_guards_fail_and_nothing_is_held_twice(c: &Cluster) -> Result<()> {
-    use Kind::{AgentKilled, AgentStopped, BothKilled, BothStopped, GuardKilled, HotAgentStopped, RollingRestart, VotersRestarted};
-    play(c, &[AgentKilled, AgentStopped, HotAgentStopped, GuardKilled, BothKilled, BothStopped, VotersRestarted, RollingRestart])
+    use Kind::{AgentKilled, AgentStopped, BothKilled, BothStopped, GuardKilled, RollingRestart, VotersRestarted};
+    play(c, &[AgentKilled, AgentStopped, GuardKilled, BothKilled, BothStopped, VotersRestarted, RollingRestart])
 }
 
 /// Power, cables, machines that stand still, voters that boot.
