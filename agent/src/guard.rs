@@ -81,10 +81,42 @@ pub fn check(runtime: &Path, slot: &str) -> ExitCode {
     }
 }
 
+/// F6 for hot units: they may run unarmed, but not as the active one. Where the slot is not armed, the role file is made to say so before
+/// the process reads it: the agent that should have may be stopped. An `ExecStartPre=` of the unit.
+#[must_use]
+pub fn standby(runtime: &Path, slot: &str, role_file: &Path) -> ExitCode {
+    let opened = boot().and_then(|boot| Table::open(&runtime.join(TABLE), boot).map_err(|e| cluster_telemetry::chain(&e)));
+    let armed = match opened {
+        Ok(table) => table.find_word(slot).is_some_and(|word| table.word(word).armed(clock::now()).is_some()),
+        Err(why) => return fail(&why),
+    };
+    if armed {
+        return ExitCode::SUCCESS;
+    }
+    match demote(role_file) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => fail(&format!("{}: {why}", role_file.display())),
+    }
+}
+
+/// Has a role file say Standby. One that is not there says nothing, and one that cannot be read is removed.
+fn demote(path: &Path) -> std::io::Result<()> {
+    const ROLE_MAX: usize = 64 * 1024;
+    let Some(bytes) = crate::files::read_limited(path, ROLE_MAX)? else { return Ok(()) };
+    let Ok(mut role) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes) else {
+        return std::fs::remove_file(path);
+    };
+    role.insert("role".to_owned(), "Standby".into());
+    role.insert("epoch".to_owned(), 0.into());
+    let mut text = serde_json::to_vec_pretty(&role).map_err(std::io::Error::other)?;
+    text.push(b'\n');
+    crate::files::write_atomic(path, &text, 0o644, crate::files::Durability::Process)
+}
+
 /// What may be said on the command line.
 #[must_use]
 pub fn usage() -> ExitCode {
-    fail("usage: cluster-guard | cluster-guard check SLOT")
+    fail("usage: cluster-guard | cluster-guard check SLOT | cluster-guard standby SLOT ROLE_FILE")
 }
 
 #[expect(clippy::print_stderr, reason = "its log: systemd takes standard error to the journal")]
@@ -95,4 +127,23 @@ fn say(text: &str) {
 fn fail(why: &str) -> ExitCode {
     say(&format!("error: {why}"));
     ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f6_a_role_file_is_demoted_and_keeps_the_rest() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("role.json");
+        demote(&path).expect("nothing is there");
+        std::fs::write(&path, r#"{"app":"a","node":"n1","role":"Active","epoch":7,"peers":["n2"]}"#).expect("a written file");
+        demote(&path).expect("a demoted file");
+        let role: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).expect("a file")).expect("json");
+        assert_eq!((&role["role"], &role["epoch"], &role["peers"][0]), (&"Standby".into(), &0.into(), &"n2".into()));
+        std::fs::write(&path, "torn {").expect("a written file");
+        demote(&path).expect("a removed file");
+        assert!(!path.exists());
+    }
 }

@@ -15,5 +15,5 @@ pub mod unit_text;
 mod units;
 mod vips;
 
-pub use units::{ActiveState, Installed, InstalledUnit, LoadState, STARTED_BY_MAX, UnitError, UnitState, Units, Verb};
+pub use units::{ActiveState, Gate, Installed, InstalledUnit, LoadState, STARTED_BY_MAX, UnitError, UnitState, Units, Verb};
 pub use vips::{CONFLICTS_WAITING, Conflict, Held, HeldVip, Mac, VipError, Vips};

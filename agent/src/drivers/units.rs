@@ -3,10 +3,21 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+/// What the guard has to say before a unit starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Gate {
+    /// The slot that must be held for it.
+    pub slot: String,
+    /// A hot unit starts anyway, but as a standby: its role file is put right first. Another one does not start without its slot.
+    pub hot: bool,
+}
 
 /// A service manager, as the agent sees it. Units are named in full (`nginx.service`, `worker@1.service`).
 ///
@@ -30,13 +41,12 @@ pub trait Units: Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
-    /// F6: has systemd ask the guard before it starts the unit, whoever wants it started: it may run only while `slot` is armed here. `None`
-    /// takes that back. A drop-in in the runtime folder does it; the unit's own file is not touched. Where the unit is in memory, systemd
-    /// reads its configuration again, once.
+    /// F6: has systemd ask the guard whenever it starts the unit, whoever wants it started. `None` takes that back. A drop-in in the runtime
+    /// folder does it; the unit's own file is not touched. Where the unit is in memory, systemd reads its configuration again, once.
     ///
     /// # Errors
     /// [`UnitError`].
-    fn gate(&self, _unit: &str, _slot: Option<&str>) -> impl Future<Output = Result<(), UnitError>> + Send {
+    fn gate(&self, _unit: &str, _gate: Option<&Gate>, _role_file: &Path) -> impl Future<Output = Result<(), UnitError>> + Send {
         async { Ok(()) }
     }
 

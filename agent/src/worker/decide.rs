@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::target::{PartitionsFile, RoleFile, Target, Wish};
 use crate::drivers::unit_change::needs_restart;
-use crate::drivers::{ActiveState, UnitState};
+use crate::drivers::{ActiveState, Gate, UnitState};
 
 /// What the worker remembers of this boot, in `/run/clusterctl/APP/agent.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Memory {
     /// Text that the running process was started with.
     pub started_with: String,
     /// The unit that systemd asks the guard about, and the slot (rule F6).
-    pub gate: Option<(String, String)>,
+    pub gate: Option<(String, Gate)>,
     /// The VIP last held.
     pub vip: Option<VipSpec>,
     /// The role file as written.
@@ -60,8 +60,8 @@ pub enum Step {
     Stop(String),
     /// Remove the file of this unit, if we wrote it, and forget the unit.
     Uninstall(String),
-    /// Have systemd ask the guard for this slot before it starts this unit.
-    Gate(String, String),
+    /// Have systemd ask the guard before it starts this unit.
+    Gate(String, Gate),
     /// Have systemd start this unit without asking.
     Ungate(String),
     /// Remove this address.
@@ -121,13 +121,13 @@ fn clear_old(target: &Target, content: Option<&str>, memory: &Memory, seen: &See
 
 /// The gate stands before anything is started, and goes when nothing is left.
 fn gate(target: &Target, memory: &Memory) -> Option<Step> {
-    let wanted = target.gate.as_ref().map(|slot| (target.unit.clone(), slot.clone()));
+    let wanted = target.gate.as_ref().map(|gate| (target.unit.clone(), gate.clone()));
     if memory.gate == wanted || target.absent || target.run == Wish::Fence {
         return None;
     }
     match (&memory.gate, wanted) {
         (Some((unit, _)), wanted) if wanted.as_ref().is_none_or(|(other, _)| other != unit) => Some(Step::Ungate(unit.clone())),
-        (_, wanted) => wanted.map(|(unit, slot)| Step::Gate(unit, slot)),
+        (_, wanted) => wanted.map(|(unit, gate)| Step::Gate(unit, gate)),
     }
 }
 

@@ -46,8 +46,8 @@ impl<U: Units, V: Vips> Worker<U, V> {
 
     /// Starts, restarts or reloads, as long as that is wanted; the VIP is refreshed meanwhile. False when the manager is gone.
     pub(super) async fn start(&mut self, step: &Step, target: &Target, desired: &Desired) -> bool {
-        if let Some(slot) = &target.gate
-            && !self.armed(slot)
+        if let Some(gate) = target.gate.as_ref().filter(|gate| !gate.hot)
+            && !self.armed(&gate.slot)
         {
             return true;
         }

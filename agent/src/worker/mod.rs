@@ -32,7 +32,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::drivers::unit_change::needs_restart;
-use crate::drivers::{ActiveState, Conflict, Held, UnitError, Units, Vips, unit_text};
+use crate::drivers::{ActiveState, Conflict, Gate, Held, UnitError, Units, Vips, unit_text};
 use crate::fences::Armed;
 use crate::worker::decide::{Memory, Seen, Step};
 use crate::worker::target::{Desired, Target, Wish, target};
@@ -401,19 +401,20 @@ impl<U: Units, V: Vips> Worker<U, V> {
                 }
                 self.outcome(&format!("write unit {}", target.unit), installed.map(|_| ()), target).await;
             }
-            Step::Gate(unit, slot) => {
+            Step::Gate(unit, gate) => {
                 // Remembered first, so that an agent killed in between leaves nothing behind.
-                self.memory.gate = Some((unit.clone(), String::new()));
+                self.memory.gate = Some((unit.clone(), Gate::default()));
                 self.save();
-                let gated = self.parts.units.gate(&unit, Some(&slot)).await;
+                let role_file = self.parts.folder.join(unit_text::ROLE_FILE);
+                let gated = self.parts.units.gate(&unit, Some(&gate), &role_file).await;
                 if gated.is_ok() {
-                    self.memory.gate = Some((unit.clone(), slot));
+                    self.memory.gate = Some((unit.clone(), gate));
                     self.save();
                 }
                 self.outcome(&format!("put unit {unit} behind its lease"), gated, target).await;
             }
             Step::Ungate(unit) => {
-                let freed = self.parts.units.gate(&unit, None).await;
+                let freed = self.parts.units.gate(&unit, None, &self.parts.folder).await;
                 if freed.is_ok() {
                     self.memory.gate = None;
                     self.save();

@@ -5,6 +5,7 @@ use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, Role};
 use cluster_schemas::partition::PartitionSet;
 use serde::{Deserialize, Serialize};
 
+use crate::drivers::Gate;
 use crate::lease::view::{TenureState, TenureView};
 
 /// What the manager tells an App's worker.
@@ -99,8 +100,8 @@ pub struct Target {
     pub hot: bool,
     /// Nothing of the App may be left.
     pub absent: bool,
-    /// The slot without which the unit may not be started here, whoever wants it (rule F6).
-    pub gate: Option<String>,
+    /// What has to be asked before the unit is started here, whoever wants it (rule F6).
+    pub gate: Option<Gate>,
     /// The unit's full name.
     pub unit: String,
     /// Whether the unit should run.
@@ -163,14 +164,14 @@ pub fn target(app: &str, node: &str, desired: &Desired) -> Target {
         partitions: ring.partitions,
         own: desired.tenures.ring.clone(),
     });
-    let gated = entry.mode == Mode::Singleton && !hot && entry.role != Role::Absent;
+    let gated = entry.mode == Mode::Singleton && entry.role != Role::Absent;
     let vip_slot = match (&entry.vip, entry.mode) {
         (Some(vip), mode) if mode != Mode::Singleton => format!("vip/{}", vip.spec().ip()),
         _ => format!("app/{app}"),
     };
     Target {
         vip_slot,
-        gate: gated.then(|| format!("app/{app}")),
+        gate: gated.then(|| Gate { slot: format!("app/{app}"), hot }),
         hot,
         absent: entry.role == Role::Absent,
         unit: unit_name(app, entry.run.unit.as_ref()),

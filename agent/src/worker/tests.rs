@@ -127,7 +127,7 @@ impl World {
                 self.memory.unit.clear();
                 self.memory.content.clear();
             }
-            Step::Gate(unit, slot) => self.memory.gate = Some((unit, slot)),
+            Step::Gate(unit, gate) => self.memory.gate = Some((unit, gate)),
             Step::Ungate(_) => self.memory.gate = None,
             Step::ReleaseVip(_) => {
                 self.address = None;
@@ -183,7 +183,7 @@ fn activation_puts_role_then_address_then_unit() {
     let mut world = World::default();
     let desired = singleton(Role::Active, 3);
     world.settle(&desired);
-    let gate = world.order(|s| matches!(s, Step::Gate(_, slot) if slot == "app/a"));
+    let gate = world.order(|s| matches!(s, Step::Gate(_, gate) if gate.slot == "app/a" && !gate.hot));
     let role = world.order(|s| matches!(s, Step::WriteRole(r) if r.role == Role::Active && r.epoch == 3));
     assert!(gate < role, "F6: the gate stands before anything is started");
     let vip = world.order(|s| matches!(s, Step::HoldVip(_)));

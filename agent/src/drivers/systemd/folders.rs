@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::drivers::unit_text::{MARK_MAX, UNIT_TEXT_MAX, owner};
-use crate::drivers::{Installed, InstalledUnit, UnitError};
+use crate::drivers::{Gate, Installed, InstalledUnit, UnitError};
 use crate::files::{self, Durability};
 
 /// Where the files we write go. Gone after a boot, as they should be: only the agent starts what runs under the cluster.
@@ -95,20 +95,29 @@ impl Folders {
     }
 
     /// Writes or removes the drop-in that has systemd ask the guard (F6).
-    pub(super) fn gate(&self, unit: &str, slot: Option<&str>) -> Result<(), UnitError> {
+    pub(super) fn gate(&self, unit: &str, gate: Option<&Gate>, role_file: &Path) -> Result<(), UnitError> {
         let folder = self.runtime.join(format!("{unit}.d"));
         let path = folder.join(GATE);
-        let Some(slot) = slot else {
+        let Some(Gate { slot, hot }) = gate else {
             files::remove(&path).map_err(|source| UnitError::Io { action: "remove", path, source })?;
             // Others may have drop-ins there; then the folder stays.
             let _still_used = fs::remove_dir(&folder);
             return Ok(());
         };
-        // Nothing a slot may be called needs quoting, and nothing else gets in here.
-        if !slot.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'/')) {
-            return Err(UnitError::BadContent { unit: unit.to_owned(), reason: "its slot has a name that none can have" });
+        // Nothing that these may be called needs quoting, and nothing else gets in here.
+        let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/' | b'.' | b'_'));
+        let (guard, role_file) = (self.guard.to_string_lossy(), role_file.to_string_lossy());
+        if ![slot, &*guard, &*role_file].into_iter().all(plain) {
+            return Err(UnitError::BadContent {
+                unit: unit.to_owned(),
+                reason: "its slot or a folder of clusterctl has a name that needs quoting",
+            });
         }
-        let text = format!("{GATE_HEAD}[Service]\nExecCondition=+{} check {slot}\n", self.guard.display());
+        let ask = match hot {
+            false => format!("ExecCondition=+{guard} check {slot}"),
+            true => format!("ExecStartPre=+{guard} standby {slot} {role_file}"),
+        };
+        let text = format!("{GATE_HEAD}[Service]\n{ask}\n");
         if files::read_limited(&path, UNIT_TEXT_MAX).is_ok_and(|present| present.as_deref() == Some(text.as_bytes())) {
             return Ok(());
         }
@@ -245,13 +254,18 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folders = folders(root.path());
         let path = root.path().join("run/nginx.service.d/99-clusterctl-fence.conf");
-        folders.gate("nginx.service", Some("app/web")).unwrap();
+        let role = Path::new("/run/clusterctl/web/role.json");
+        let gate = |slot: &str, hot| Gate { slot: slot.to_owned(), hot };
+        folders.gate("nginx.service", Some(&gate("app/web", false)), role).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.ends_with("[Service]\nExecCondition=+/usr/lib/clusterctl/cluster-guard check app/web\n"), "{text}");
-        folders.gate("nginx.service", Some("app/web")).unwrap();
-        assert!(folders.gate("nginx.service", Some("app/web; reboot")).is_err());
-        folders.gate("nginx.service", None).unwrap();
-        folders.gate("nginx.service", None).unwrap();
+        folders.gate("nginx.service", Some(&gate("app/web", true)), role).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let asked = "ExecStartPre=+/usr/lib/clusterctl/cluster-guard standby app/web /run/clusterctl/web/role.json\n";
+        assert!(text.ends_with(asked) && !text.contains("ExecCondition"), "{text}");
+        assert!(folders.gate("nginx.service", Some(&gate("app/web; reboot", false)), role).is_err());
+        folders.gate("nginx.service", None, role).unwrap();
+        folders.gate("nginx.service", None, role).unwrap();
         assert!(!path.parent().unwrap().exists());
     }
 

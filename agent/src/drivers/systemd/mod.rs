@@ -28,7 +28,7 @@ use zbus::OwnedObjectPath;
 use self::bus::Session;
 use self::folders::Folders;
 use self::watches::Watches;
-use super::units::{ActiveState, Installed, InstalledUnit, LoadState, UnitError, UnitState, Units, Verb};
+use super::units::{ActiveState, Gate, Installed, InstalledUnit, LoadState, UnitError, UnitState, Units, Verb};
 
 /// How long a call waits for the connection to systemd to stand again.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
@@ -298,10 +298,10 @@ impl Units for Systemd {
         verify::verify(unit, content).await
     }
 
-    async fn gate(&self, unit: &str, slot: Option<&str>) -> Result<(), UnitError> {
+    async fn gate(&self, unit: &str, gate: Option<&Gate>, role_file: &Path) -> Result<(), UnitError> {
         names::check(unit)?;
-        let (name, of) = (unit.to_owned(), slot.map(ToOwned::to_owned));
-        self.with_folders(move |folders| folders.gate(&name, of.as_deref())).await?;
+        let (name, gate, role_file) = (unit.to_owned(), gate.cloned(), role_file.to_owned());
+        self.with_folders(move |folders| folders.gate(&name, gate.as_ref(), &role_file)).await?;
         if self.look(unit).await?.need_daemon_reload {
             self.reload_configuration(unit, |state| state.need_daemon_reload).await?;
         }
