@@ -6,7 +6,7 @@ use cluster_e2e::drill::{Drill, Kind};
 use crate::cluster::Cluster;
 
 fn play(c: &Cluster, kinds: &[Kind]) -> Result<()> {
-    let mut drill = Drill::start(&c.lab)?;
+    let mut drill = Drill::start(&c.lab, false)?;
     for kind in kinds {
         eprintln!("  {}", drill.play(*kind)?);
     }
