@@ -195,7 +195,7 @@ impl Report {
         }
         wrong.extend(self.ledger.spoilt.clone());
         wrong.extend(self.ledger.blind.iter().find(|b| b.handover).map(|b| {
-            format!("the witness did not look for {:.1?} while something changed hands; it needs {RESOLUTION:.0?}", b.until - b.from)
+            format!("the witness did not look for {:.1?} while something changed hands, it needs {RESOLUTION:.0?}", b.until - b.from)
         }));
         if self.ledger.slowest > BLIND_MAX {
             wrong.push(format!("the witness once did not look for {:.1?}", self.ledger.slowest));
