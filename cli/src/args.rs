@@ -115,7 +115,8 @@ pub(crate) struct FmtArgs {
 /// `get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// Kinds (apps, nodes, assignments) and names of objects: `apps`, `apps,nodes`, `app database cache`, `app/database node/n1`
+    /// Kinds (apps, nodes, assignments) and names of objects: `apps`, `apps,nodes`, `app database cache`, `app/database node/n1`; or one of
+    /// the lists `voters`, `leases`
     #[arg(required = true, value_name = "KIND [NAME]... | KIND/NAME")]
     pub(crate) resources: Vec<String>,
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::args::{Format, GetArgs};
 use crate::client::{Client, encode};
 use crate::error::{CliError, Exit};
+use crate::held::Held;
 use crate::io::Io;
 use crate::output::{apps, assignments, document, nodes};
 use crate::resource::{self, Kind, Selection};
@@ -16,6 +17,9 @@ use crate::suggest;
 
 /// Prints the selected objects. Those that do not exist are reported, the others printed.
 pub(crate) fn run(args: &GetArgs, connect: impl FnOnce() -> Result<Client, CliError>, io: &mut Io<'_>) -> Result<Exit, CliError> {
+    if let Some(held) = Held::asked(&args.resources) {
+        return held.run(args, &connect()?, io);
+    }
     let selections = resource::parse(&args.resources, &[Kind::App, Kind::Node, Kind::Assignment])?;
     let client = connect()?;
     match args.output {

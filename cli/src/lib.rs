@@ -12,6 +12,7 @@ mod describe;
 mod error;
 mod fmt;
 mod get;
+mod held;
 mod input;
 mod io;
 mod node;
