@@ -5,10 +5,11 @@
 //!   placed, and an App without `update`, gets the newest at once.
 //! - What was given new content is *settling* until it is seen to be healthy with it; its entry remembers that, for whatever was seen of
 //!   it since may be of before. Only what is settling can be down by a change.
-//! - Given the newest content are, in this order: what is settling with older content; instances that are down, as long as fewer than
+//! - Given the newest content are, in this order: what is settling with older content, as long as it makes no more than `maxUnavailable`
+//!   with what is settling otherwise; instances that are down, as long as fewer than
 //!   `maxUnavailable` are settling; healthy ones, as long as fewer than that are settling or down. One on a Lost node waits until it is
 //!   heard.
-//! - Nothing more is given where the newest content failed.
+//! - Nothing more is given where the newest content failed. Any later edit of the App is a new attempt.
 //! - Of a Singleton the standbys are given it at once; the active instance when every Live standby took it up and none failed;
 //!   hot ones have to be healthy with it.
 
@@ -85,7 +86,10 @@ fn members(ctx: &Context<'_, '_>, entries: &Entries, waiting: &BTreeSet<usize>, 
     let busy = members().filter(|n| written(ctx, *n).is_none() || settling(ctx, *n)).count();
     let down_by_itself = members().filter(|n| live(n) && written(ctx, *n).is_some() && !settling(ctx, *n) && !settled(ctx, *n)).count();
     let free = most.saturating_sub(busy);
-    again.into_iter().chain(down.into_iter().take(free)).chain(healthy.into_iter().take(free.saturating_sub(down_by_itself))).collect()
+    // What is settling with older content may have come up with it unseen: then this takes it down, beside those that are settling anyway.
+    let others = members().filter(|n| (written(ctx, *n).is_none() || settling(ctx, *n)) && !again.contains(n)).count();
+    let again = again.into_iter().take(most.saturating_sub(others));
+    again.chain(down.into_iter().take(free)).chain(healthy.into_iter().take(free.saturating_sub(down_by_itself))).collect()
 }
 
 /// The active instance, if it is its turn, and all standbys.

@@ -99,7 +99,8 @@ pub(crate) fn difference(a: &BTreeMap<String, Assignment>, b: &BTreeMap<String, 
                 e.map(|e| {
                     let (role, epoch, releasing, vip, ring, reason) = (e.role, e.epoch, e.releasing, &e.vip, &e.ring, &e.reason.message);
                     let (peers, candidates, successor) = (&e.peers, &e.candidates, &e.successor);
-                    format!("{role:?} {epoch} releasing {releasing:?} to {successor:?} of {candidates:?} {vip:?} {ring:?} peers {peers:?} {reason}")
+                    let (generation, settling, held_back) = (e.generation, e.settling, &e.held_back);
+                    format!("{role:?} {epoch} of {generation} settling {settling} {held_back:?} releasing {releasing:?} to {successor:?} of {candidates:?} {vip:?} {ring:?} peers {peers:?} {reason}")
                 })
             };
             if x.apps.get(app) != y.apps.get(app) {

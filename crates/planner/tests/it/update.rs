@@ -126,8 +126,9 @@ impl World {
             6 | 7 => self.finish(&node),
             8 | 9 => self.report(&node),
             10 => self.change(flag),
-            // Another edit, which changes nothing that runs.
-            11 => self.cluster.app("app").metadata.generation += 1,
+            // Another edit, which changes nothing that runs. (After a failure any edit is a new attempt, and the next plan goes on by it.)
+            11 if self.instances.values().all(|i| i.phase != Phase::Failed) => self.cluster.app("app").metadata.generation += 1,
+            11 => {}
             12 if live => drop(self.cluster.lose(&node)),
             12 | 13 if !live => drop(self.cluster.heal(&node).report(&node)),
             // It goes down by itself.
