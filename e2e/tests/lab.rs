@@ -387,7 +387,10 @@ fn the_product_is_installed_as_a_user_would() -> Result<()> {
     assert!(!active(2, "cluster-controller")?);
 
     let agent = lab.read(2, "/etc/clusterctl/agent.yaml")?;
-    assert_eq!(agent, "cluster: prod\nnode: n2\nvoters: [n1]\nlabels: { zone: z2 }\nnats:\n  servers: [\"nats://10.99.0.11:4222\"]\n  replicas: 1\n");
+    assert_eq!(
+        agent,
+        "cluster: prod\nnode: n2\nvoters: [n1]\nlabels: { zone: z2 }\nnats:\n  servers: [\"nats://10.99.0.11:4222\"]\n  replicas: 1\n"
+    );
     assert!(lab.read(1, "/etc/clusterctl/controller.yaml")?.contains("listen: 0.0.0.0:7070"));
     assert!(lab.read(2, "/etc/clusterctl/controller.yaml").is_err());
     let token = lab.exec(2, ["stat", "--format=%a %s", "/etc/clusterctl/token"])?.ok()?;

@@ -9,7 +9,8 @@
 //!   with what is settling otherwise; instances that are down, as long as fewer than
 //!   `maxUnavailable` are settling; healthy ones, as long as fewer than that are settling or down. One on a Lost node waits until it is
 //!   heard.
-//! - Nothing more is given where the newest content failed. Any later edit of the App is a new attempt.
+//! - Nothing more is given where the newest content failed. Any later edit of the App is a new attempt: who failed by an older generation
+//!   is asked again, and the next plan goes on by that.
 //! - Of a Singleton the standbys are given it at once; the active instance when every Live standby took it up and none failed;
 //!   hot ones have to be healthy with it.
 

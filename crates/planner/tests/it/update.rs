@@ -116,6 +116,11 @@ impl World {
         app.spec.exec.as_mut().unwrap().command = vec!["/usr/bin/demo".to_owned(), word.to_owned(), self.changes.to_string()];
     }
 
+    fn has_bad(&self) -> bool {
+        let newest = self.cluster.apps["app"].spec.exec.as_ref().map(|e| &e.command);
+        self.instances.values().map(|i| &i.command).chain(newest).any(|command| is_bad(command))
+    }
+
     fn act(&mut self, what: u8, which: usize, flag: bool) {
         let nodes: Vec<String> = self.cluster.nodes.keys().cloned().collect();
         let node = nodes[which % nodes.len()].clone();
@@ -126,8 +131,8 @@ impl World {
             6 | 7 => self.finish(&node),
             8 | 9 => self.report(&node),
             10 => self.change(flag),
-            // Another edit, which changes nothing that runs. (After a failure any edit is a new attempt, and the next plan goes on by it.)
-            11 if self.instances.values().all(|i| i.phase != Phase::Failed) => self.cluster.app("app").metadata.generation += 1,
+            // Another edit, which changes nothing that runs. With content that fails it is a new attempt, by which the next plan goes on.
+            11 if !self.has_bad() => self.cluster.app("app").metadata.generation += 1,
             11 => {}
             12 if live => drop(self.cluster.lose(&node)),
             12 | 13 if !live => drop(self.cluster.heal(&node).report(&node)),
