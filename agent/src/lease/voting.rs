@@ -79,7 +79,10 @@ impl Host {
                 self.state.voting.change = Some((change, now));
                 self.drive(now, messages);
             }
-            Err(error) => warn!("the voters cannot be changed: {error}"),
+            Err(error) => {
+                warn!("the voters cannot be changed: {error}");
+                self.state.voting.since = Some(now + APART);
+            }
         }
     }
 
@@ -87,7 +90,9 @@ impl Host {
     fn due_change(&mut self, now: Time) -> Option<(VoterSet, VoterSet)> {
         let journal = self.voter.journal();
         let current = journal.set.clone()?;
-        let half_done = journal.former.clone().filter(|_| !journal.committed).map(|former| (former, current.clone()));
+        // A voter that was away may have skipped sets: it knows no pair of which one follows the other, and leaves the rest to those that do.
+        let former = journal.former.clone().filter(|former| !journal.committed && former.check_next(&current).is_ok());
+        let half_done = former.map(|former| (former, current.clone()));
         let wanted = self.state.voting.wanted.as_deref();
         let next = half_done.or_else(|| {
             let promised = journal.prepared.clone();

@@ -28,9 +28,13 @@ pub async fn show(State(api): State<Arc<Api>>) -> Result<Json<RecoveryView>, Api
 pub async fn sign(State(api): State<Arc<Api>>, body: Result<Json<RecoverRequest>, JsonRejection>) -> Result<Json<Recovered>, ApiError> {
     let Json(request) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let seen = look(&api)?;
-    let signed = judge(&seen, &request)?;
     let stores = api.stores()?;
     let present = stores.recoveries.get(RECOVERY_KEY).await?;
+    // Asked again by a client whose first answer was lost: it is signed already.
+    if let Some(done) = present.as_ref().map(|p| &p.value).filter(|r| !seen.needed && r.incarnation == request.incarnation) {
+        return Ok(Json(Recovered { incarnation: done.incarnation.clone(), recovers: done.recovers.clone() }));
+    }
+    let signed = judge(&seen, &request)?;
     let mut record =
         RecoveryRecord { incarnation: request.incarnation.clone(), recovers: signed.recovers.clone(), term: highest_term(&seen) };
     if let Some(before) = present.as_ref().map(|p| &p.value).filter(|before| before.incarnation == request.incarnation) {
