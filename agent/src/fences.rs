@@ -30,8 +30,7 @@ impl Armed {
     /// Whether `slot` is held now.
     #[must_use]
     pub fn holds(&self, slot: &str) -> bool {
-        let armed = |table: &Arc<Table>| table.find_word(slot).is_some_and(|word| table.word(word).armed(clock::now()).is_some());
-        self.0.as_ref().is_none_or(armed)
+        self.0.as_ref().is_none_or(|table| table.holds(slot, clock::now()))
     }
 }
 

@@ -67,13 +67,9 @@ fn guard_for_ever(table: &Table, mut guard: Guard) -> ! {
 /// F6: exit code 0 if the slot is armed, 1 if it is not: an `ExecCondition=` of the unit.
 #[must_use]
 pub fn check(runtime: &Path, slot: &str) -> ExitCode {
-    let opened = boot().and_then(|boot| Table::open(&runtime.join(TABLE), boot).map_err(|e| cluster_telemetry::chain(&e)));
-    match opened {
-        Ok(table) => {
-            let armed = table.find_word(slot).is_some_and(|word| table.word(word).armed(clock::now()).is_some());
-            if armed {
-                return ExitCode::SUCCESS;
-            }
+    match is_held(runtime, slot) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
             say(&format!("{slot} is not held by this node, so its unit does not start here"));
             ExitCode::from(1)
         }
@@ -81,16 +77,20 @@ pub fn check(runtime: &Path, slot: &str) -> ExitCode {
     }
 }
 
+fn is_held(runtime: &Path, slot: &str) -> Result<bool, String> {
+    let table = Table::open(&runtime.join(TABLE), boot()?).map_err(|e| cluster_telemetry::chain(&e))?;
+    Ok(table.holds(slot, clock::now()))
+}
+
 /// F6 for hot units: they may run unarmed, but not as the active one. Where the slot is not armed, the role file is made to say so before
 /// the process reads it: the agent that should have may be stopped. An `ExecStartPre=` of the unit.
 #[must_use]
 pub fn standby(runtime: &Path, slot: &str, role_file: &Path) -> ExitCode {
-    let opened = boot().and_then(|boot| Table::open(&runtime.join(TABLE), boot).map_err(|e| cluster_telemetry::chain(&e)));
-    let armed = match opened {
-        Ok(table) => table.find_word(slot).is_some_and(|word| table.word(word).armed(clock::now()).is_some()),
+    let held = match is_held(runtime, slot) {
+        Ok(held) => held,
         Err(why) => return fail(&why),
     };
-    if armed {
+    if held {
         return ExitCode::SUCCESS;
     }
     match demote(role_file) {

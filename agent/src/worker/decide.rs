@@ -12,8 +12,6 @@ use crate::drivers::{ActiveState, Gate, UnitState};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Memory {
-    /// Uid of the App.
-    pub uid: String,
     /// The unit last started or stopped for the App.
     pub unit: String,
     /// Text of the unit that the agent wrote; empty where the unit was installed by others.

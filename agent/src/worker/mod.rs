@@ -54,7 +54,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const FAILURE_COUNTS: Duration = Duration::from_secs(300);
 /// A process that was just started may not handle signals yet, and a reload, which is one, would end it: it is given so long.
 const YOUNG: Duration = Duration::from_millis(500);
-/// A unit whose tenure is lost is asked to stop, and killed after this long: others take over 3 s after it was lost.
+/// A unit whose tenure is lost is asked to stop, and killed after this long; the guard ends an exclusive one before.
 const FENCE_GRACE: Duration = Duration::from_secs(1);
 /// Pause before a slot whose word is not armed is looked at again.
 const NOT_ARMED_RETRY: Duration = Duration::from_millis(20);

@@ -245,6 +245,12 @@ impl Table {
         &self.entry(index).word
     }
 
+    /// Whether `slot` is held at `now`: its word is armed.
+    #[must_use]
+    pub fn holds(&self, slot: &str, now: Time) -> bool {
+        self.find_word(slot).is_some_and(|word| self.word(word).armed(now).is_some())
+    }
+
     /// P6: slots whose tenure is armed with a deadline after `now`, with epoch and deadline.
     #[must_use]
     pub fn armed(&self, now: Time) -> Vec<(String, Epoch, Time)> {
