@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use cluster_fence::UnitIndex;
 use cluster_lease::time::Span;
 use cluster_lease::types::{NodeName, Slot, SlotName};
-use cluster_schemas::PartitionSet;
 use cluster_schemas::app::{Mode, Standby};
 use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, Role};
 use cluster_schemas::node::{AppObserved, InstanceState};
@@ -144,11 +143,8 @@ pub fn given_up(node: &str, app: &str, entry: Option<&AppAssignment>, view: &Lea
 #[must_use]
 pub fn tenures_of(app: &str, entry: Option<&AppAssignment>, view: &LeaseView) -> Tenures {
     let of = |slot: Option<Slot>| slot.and_then(|s| view.tenures.get(&s)).copied();
-    let mut ring: BTreeMap<u64, PartitionSet> = BTreeMap::new();
-    for (_, partition, tenure) in partitions_of(app, view).filter(|(.., t)| t.state == TenureState::Held) {
-        ring.entry(tenure.epoch).or_default().insert(partition);
-    }
-    let ring = ring.into_iter().map(|(epoch, partitions)| OwnedPartitions { epoch, partitions }).collect();
+    let held = partitions_of(app, view).filter(|(.., t)| t.state == TenureState::Held);
+    let ring = OwnedPartitions::grouped(held.map(|(_, partition, tenure)| (partition, tenure.epoch)));
     Tenures { version: 0, app: of(app_slot(app)), vip: of(entry.and_then(vip_slot)), ring }
 }
 

@@ -246,6 +246,17 @@ pub struct OwnedPartitions {
     pub partitions: PartitionSet,
 }
 
+impl OwnedPartitions {
+    /// Partitions with the epochs they are owned in, grouped by epoch, rising.
+    pub fn grouped(owned: impl IntoIterator<Item = (u16, u64)>) -> Vec<Self> {
+        let mut groups: BTreeMap<u64, PartitionSet> = BTreeMap::new();
+        for (partition, epoch) in owned {
+            groups.entry(epoch).or_default().insert(partition);
+        }
+        groups.into_iter().map(|(epoch, partitions)| Self { epoch, partitions }).collect()
+    }
+}
+
 /// Why something was placed where it is: data first, the sentence for people beside it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

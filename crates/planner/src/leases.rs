@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, PartitionCandidates, Role};
+use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, PartitionCandidates, RingAssignment, Role};
 use cluster_schemas::node::{AppObserved, InstanceState, NodeStatus};
 use cluster_schemas::{Assignment, Mode, PartitionSet};
 
@@ -162,22 +162,22 @@ fn adopt_ring(seen: &[(&str, &AppObserved)], entries: &mut AppEntries<'_, '_>) {
     }
     for (node, entry) in entries.iter_mut().filter(|(_, e)| e.role == Role::Member) {
         let Some(ring) = &mut entry.ring else { continue };
-        let mut own: BTreeMap<u64, PartitionSet> = BTreeMap::new();
-        for (partition, epoch) in ring.own.iter().flat_map(|g| g.partitions.iter().map(|p| (p, g.epoch))) {
-            if !owners.contains_key(&partition) {
-                own.entry(epoch).or_default().insert(partition);
-            }
-        }
+        let mut own: Vec<(u16, u64)> = owned(ring).filter(|(partition, _)| !owners.contains_key(partition)).collect();
         for (partition, (owner, epoch)) in &owners {
             if owner == node && !ring.release.contains(*partition) {
-                own.entry(*epoch).or_default().insert(*partition);
+                own.push((*partition, *epoch));
             } else if owner != node {
                 ring.release.remove(*partition);
             }
         }
-        ring.own = own.into_iter().map(|(epoch, partitions)| OwnedPartitions { epoch, partitions }).collect();
+        ring.own = OwnedPartitions::grouped(own);
         entry.epoch = ring.own.iter().map(|g| g.epoch).max().unwrap_or(0).max(entry.epoch);
     }
+}
+
+/// What an entry gives, partition by partition, with the epochs.
+fn owned(ring: &RingAssignment) -> impl Iterator<Item = (u16, u64)> {
+    ring.own.iter().flat_map(|g| g.partitions.iter().map(|p| (p, g.epoch)))
 }
 
 /// A thing that stays with its leaseholder though it was to move, or that the plan gave a fresh epoch, goes on under the lease's epoch.
@@ -203,11 +203,7 @@ fn name_leases(plan: &mut Plan, input: &Input<'_>) {
             }
             if let (Some(ring), Some(seen)) = (&mut entry.ring, &observed.ring) {
                 let leased = |p: u16| seen.leased.iter().find(|g| g.partitions.contains(p)).map(|g| g.epoch);
-                let mut own: BTreeMap<u64, PartitionSet> = BTreeMap::new();
-                for (partition, epoch) in ring.own.iter().flat_map(|g| g.partitions.iter().map(|p| (p, g.epoch))) {
-                    own.entry(leased(partition).unwrap_or(epoch)).or_default().insert(partition);
-                }
-                ring.own = own.into_iter().map(|(epoch, partitions)| OwnedPartitions { epoch, partitions }).collect();
+                ring.own = OwnedPartitions::grouped(owned(ring).map(|(p, epoch)| (p, leased(p).unwrap_or(epoch))));
             }
         }
     }

@@ -189,10 +189,10 @@ fn rebalance(targets: &mut [Option<Target>], members: &[usize], claims: &[Claim]
 }
 
 fn entries(ctx: &Context<'_, '_>, members: &[usize], targets: &[Option<Target>], newest: u64) -> Entries {
-    let mut own: BTreeMap<usize, BTreeMap<u64, PartitionSet>> = BTreeMap::new();
+    let mut own: BTreeMap<usize, Vec<(u16, u64)>> = BTreeMap::new();
     for (partition, target) in (0u16..).zip(targets) {
         if let Some(Target { node, epoch: Some(epoch) }) = target {
-            own.entry(*node).or_default().entry(*epoch).or_default().insert(partition);
+            own.entry(*node).or_default().push((partition, *epoch));
         }
     }
     // Nodes that own nothing for the moment stay members as long as there is room.
@@ -200,8 +200,7 @@ fn entries(ctx: &Context<'_, '_>, members: &[usize], targets: &[Option<Target>],
     let idle = ctx.with_role(Role::Member).filter(|n| ctx.may_run(*n) && !members.contains(n)).take(room);
     let mut entries = Entries::new();
     for node in members.iter().copied().chain(idle) {
-        let groups: Vec<OwnedPartitions> =
-            own.remove(&node).into_iter().flatten().map(|(epoch, partitions)| OwnedPartitions { epoch, partitions }).collect();
+        let groups = OwnedPartitions::grouped(own.remove(&node).into_iter().flatten());
         let owned: PartitionSet = groups.iter().flat_map(|g| g.partitions.iter()).collect();
         let release = ctx.on(node).map(Evidence::ring_claims).unwrap_or_default().difference(&owned);
         let why =
