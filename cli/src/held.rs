@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cluster_schemas::api::{List, NodeState, NodeView};
+use cluster_schemas::app::ip;
 use serde::Serialize;
 
 use crate::args::{Format, GetArgs};
@@ -133,8 +134,7 @@ fn leases(nodes: &[NodeView]) -> Vec<LeaseRow> {
         for (app, seen) in view.status.iter().flat_map(|s| &s.apps) {
             hold(format!("app/{app}"), seen.leased, node);
             if let Some(vip) = &seen.vip {
-                let ip = vip.address.split_once('/').map_or(vip.address.as_str(), |(ip, _)| ip);
-                hold(format!("vip/{ip}"), vip.leased, node);
+                hold(format!("vip/{}", ip(&vip.address)), vip.leased, node);
             }
             for group in seen.ring.iter().flat_map(|r| &r.leased) {
                 hold(format!("ring/{app}/{}", group.partitions), group.epoch, node);

@@ -304,8 +304,14 @@ impl VipSpec {
     /// The address without its prefix length.
     #[must_use]
     pub fn ip(&self) -> &str {
-        self.address.split_once('/').map_or(self.address.as_str(), |(ip, _)| ip)
+        ip(&self.address)
     }
+}
+
+/// An address without its prefix length.
+#[must_use]
+pub fn ip(address: &str) -> &str {
+    address.split_once('/').map_or(address, |(ip, _)| ip)
 }
 
 /// A SQLite database that follows its Singleton.

@@ -1,6 +1,7 @@
 //! Nodes as a table.
 
 use cluster_schemas::api::NodeView;
+use cluster_schemas::app::ip;
 use cluster_schemas::assignment::Role;
 use jiff::Timestamp;
 
@@ -40,8 +41,7 @@ pub(crate) fn table(nodes: &[NodeView], wide: bool, prefix: &str, now: Timestamp
 
 /// The first registered address, without its prefix length.
 pub(crate) fn first_address(view: &NodeView) -> Option<&str> {
-    let first = view.node.addresses.values().flatten().next()?;
-    Some(first.split_once('/').map_or(first.as_str(), |(ip, _)| ip))
+    view.node.addresses.values().flatten().next().map(|first| ip(first))
 }
 
 /// Labels as `key=value`.

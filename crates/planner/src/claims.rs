@@ -5,6 +5,7 @@
 //! A Lost node claims nothing (its agent fenced itself before it was declared lost), and neither does what was written for an
 //! earlier boot.
 
+use cluster_schemas::app::ip;
 use cluster_schemas::assignment::{AppAssignment, Order, Role};
 use cluster_schemas::node::AppObserved;
 use cluster_schemas::{App, Mode, PartitionSet};
@@ -37,11 +38,6 @@ pub(crate) struct VipClaim<'a> {
     pub address: &'a str,
     /// Epoch it was given with.
     pub epoch: u64,
-}
-
-/// The address without its prefix length.
-pub(crate) fn ip(address: &str) -> &str {
-    address.split_once('/').map_or(address, |(ip, _)| ip)
 }
 
 /// Whether `taken` is `order` or newer. Orders of different incarnations tell nothing.

@@ -16,10 +16,11 @@
 use std::cmp::Reverse;
 
 use cluster_schemas::Mode;
+use cluster_schemas::app::ip;
 use cluster_schemas::assignment::{ReasonCode, Role, VipAssignment};
 use cluster_schemas::node::InstanceState;
 
-use crate::claims::{Evidence, ip};
+use crate::claims::Evidence;
 use crate::context::{Board, Context, Entries, reason};
 use crate::input::{AppNotes, Shortage};
 use crate::prefer::choose;

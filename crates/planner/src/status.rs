@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use cluster_schemas::app::ip;
 use cluster_schemas::assignment::{AppAssignment, Reason, Role};
 use cluster_schemas::node::{AppObserved, InstanceState};
 use cluster_schemas::status::{Condition, ConditionStatus, Instance};
 use cluster_schemas::{App, AppStatus, Mode, PartitionSet};
 
-use crate::claims::ip;
 use crate::input::{AppNotes, Liveness, NodeInput, Plan};
 use crate::words;
 

@@ -3,10 +3,10 @@
 //! The holder stays while it is a member, its node is Live and hears a majority, it did not give the tenure up, and its instance runs.
 //! Where that fails and another member is healthy, the VIP moves as every exclusive thing does: release, confirmation, hold.
 
+use cluster_schemas::app::ip;
 use cluster_schemas::assignment::{Role, VipAssignment};
 use cluster_schemas::node::InstanceState;
 
-use crate::claims::ip;
 use crate::context::{Context, Entries};
 use crate::input::AppNotes;
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use cluster_schemas::app::ip;
 use cluster_schemas::assignment::AppAssignment;
 use cluster_schemas::node::AppObserved;
 use cluster_schemas::{Assignment, Mode, Node, NodeStatus};
 
-use crate::claims::{Evidence, ip, reached};
+use crate::claims::{Evidence, reached};
 use crate::input::{Input, Liveness};
 
 /// One registered node.
