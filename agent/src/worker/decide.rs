@@ -32,6 +32,15 @@ pub struct Memory {
     pub confirmed: Option<PartitionsFile>,
 }
 
+impl Memory {
+    /// No process is left: nobody knows anything of what was told.
+    pub fn stopped(&mut self) {
+        self.started_with.clear();
+        self.confirmed = None;
+        self.told_role = None;
+    }
+}
+
 /// What is seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {

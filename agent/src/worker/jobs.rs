@@ -104,9 +104,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                 warn!(app = self.parts.app, unit, "the reload failed, the unit is stopped and started instead");
                 let stopped = self.parts.units.stop(&unit, STOP_TIMEOUT).await;
                 if stopped.is_ok() {
-                    self.memory.confirmed = None;
-                    self.memory.told_role = None;
-                    self.memory.started_with.clear();
+                    self.memory.stopped();
                     self.save();
                     return true;
                 }

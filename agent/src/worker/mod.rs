@@ -366,9 +366,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                 info!(app, epoch, unit, "stopping the unit");
                 let stopped = self.stop(&unit, target).await;
                 if stopped.is_ok() {
-                    self.memory.started_with.clear();
-                    self.memory.confirmed = None;
-                    self.memory.told_role = None;
+                    self.memory.stopped();
                     self.save();
                 }
                 self.outcome(&format!("stop unit {unit}"), stopped, target).await;

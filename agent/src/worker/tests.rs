@@ -119,9 +119,7 @@ impl World {
             Step::Stop(unit) => {
                 assert_eq!(self.running.as_ref(), Some(&unit), "only what runs is stopped");
                 self.running = None;
-                self.memory.started_with.clear();
-                self.memory.confirmed = None;
-                self.memory.told_role = None;
+                self.memory.stopped();
             }
             Step::Uninstall(_) => {
                 self.memory.unit.clear();
