@@ -70,6 +70,11 @@ impl Planned {
         self.revisions.iter().filter(other).map(|(node, _)| node.clone()).collect()
     }
 
+    /// Whether a successor's assignments were read already, before the news of it arrived: no plan of this one could be newer (rule C3).
+    fn has_later(&self, lead: &Lead) -> bool {
+        self.assignments.values().any(|a| a.order.incarnation == lead.incarnation && a.order.term > lead.term)
+    }
+
     /// The same content for `node` again, newer than what is stored and than what was written.
     fn newer(&self, node: &str, found: Option<&Assignment>, lead: &Lead) -> Option<Assignment> {
         let mut again = self.assignments.get(node)?.clone();
@@ -160,6 +165,9 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
     }
     still_leads(stores, world, lead).await?;
     make_sure(&stores.assignments, world, planned).await?;
+    if planned.has_later(lead) {
+        return Err(PassError::Deposed);
+    }
     let Some(strangers) = may_plan(stores, world, lead, planned).await? else { return Ok(()) };
     put_right(&stores.assignments, world, lead, planned).await?;
     let (mut result, statuses, revisions) = {
@@ -524,6 +532,19 @@ mod tests {
         // One that is read anew anyway is no question of suspicion.
         planned.unsure.insert("n1".to_owned());
         assert_eq!(suspects(&planned, Some(stored(2, 51))), [""; 0]);
+    }
+
+    #[test]
+    fn an_assignment_of_a_later_term_says_that_another_leads() {
+        let lead = |incarnation: &str, term| Lead { incarnation: incarnation.to_owned(), term, revision: 1 };
+        let mut planned = planned();
+        assert!(!planned.has_later(&lead("i", 1)));
+        planned
+            .stored(Assignment { order: Order { term: 2, ..stored(1, 1).value.order }, node: "n2".to_owned(), ..stored(1, 1).value }, 60);
+        assert!(planned.has_later(&lead("i", 1)));
+        assert!(!planned.has_later(&lead("i", 2)));
+        // Of a store that is no more: nothing follows from it.
+        assert!(!planned.has_later(&lead("j", 1)));
     }
 
     #[test]
