@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cluster_bus::NatsConfig;
+use cluster_schemas::failover::parse_lease;
 use cluster_schemas::name::{NameError, check_name};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -30,9 +32,17 @@ pub struct Config {
     /// File with the bearer token that every request must carry; a relative path is beside this file.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// The lease of Apps that name none in `failover.lease`, `200ms` to `5s`: who dies is followed after about this time, who stands still
+    /// for longer loses its place. The same for all controllers of a cluster.
+    #[serde(default = "default_lease")]
+    pub lease: String,
     /// How many nodes vote on leases where there are enough: 3 or 5 (rule B5.6).
     #[serde(default = "default_voters")]
     pub voters: usize,
+}
+
+fn default_lease() -> String {
+    "350ms".to_owned()
 }
 
 const fn default_voters() -> usize {
@@ -61,6 +71,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Place and reason.
         message: String,
+    },
+    /// There is no such lease.
+    #[error("{path}: lease: {lease} is no time from 200ms to 5s")]
+    Lease {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        lease: String,
     },
     /// There cannot be so many voters.
     #[error("{path}: voters: {voters} nodes cannot vote: 3 or 5 (an even number is no safer than one less)")]
@@ -105,6 +123,8 @@ pub struct Checked {
     pub config: Config,
     /// The bearer token; none only on loopback.
     pub token: Option<String>,
+    /// The lease of Apps that name none.
+    pub lease: Duration,
 }
 
 /// Reads and checks the configuration.
@@ -122,6 +142,7 @@ pub fn load(path: &Path) -> Result<Checked, ConfigError> {
     if !matches!(config.voters, 3 | 5) {
         return Err(ConfigError::Voters { path: path.to_owned(), voters: config.voters });
     }
+    let lease = parse_lease(&config.lease).ok_or_else(|| ConfigError::Lease { path: path.to_owned(), lease: config.lease.clone() })?;
     let token = match &config.token_file {
         Some(file) => {
             // Beside the configuration wherever that is: systemd shows both to a service as credentials, in a folder of its own.
@@ -135,7 +156,7 @@ pub fn load(path: &Path) -> Result<Checked, ConfigError> {
         None if config.listen.ip().is_loopback() => None,
         None => return Err(ConfigError::OpenToAll { path: path.to_owned(), listen: config.listen }),
     };
-    Ok(Checked { config, token })
+    Ok(Checked { config, token, lease })
 }
 
 #[cfg(test)]
@@ -179,6 +200,17 @@ mod tests {
         assert!(matches!(load(&path), Err(ConfigError::Parse { .. })));
         let (_dir, path) = written(&NATS.replace("n1", "N_1"));
         assert!(matches!(load(&path), Err(ConfigError::Name { field: "name", .. })));
+    }
+
+    #[test]
+    fn a_lease_is_between_200_ms_and_5_s() {
+        let lease = |text: &str| {
+            let (_dir, path) = written(&format!("{NATS}{text}"));
+            load(&path).map(|checked| checked.lease)
+        };
+        assert_eq!(lease("").expect("a default"), Duration::from_millis(350));
+        assert_eq!(lease("lease: 1s\n").expect("a good file"), Duration::from_secs(1));
+        assert!(matches!(lease("lease: 6s\n"), Err(ConfigError::Lease { .. })));
     }
 
     #[test]

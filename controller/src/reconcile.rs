@@ -98,8 +98,9 @@ struct Stores {
     node_statuses: Kv<NodeStatus>,
 }
 
-/// Runs the loop for ever.
-pub async fn run(bus: Bus, world: SharedWorld, mut leadership: LeadershipHandle) {
+/// Runs the loop for ever. `lease` is that of Apps which name none.
+pub async fn run(bus: Bus, world: SharedWorld, mut leadership: LeadershipHandle, lease: Duration) {
+    let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
     let stores = Stores {
         apps: bus.open(Bucket::Apps).await,
         assignments: bus.open(Bucket::Assignments).await,
@@ -127,7 +128,7 @@ pub async fn run(bus: Bus, world: SharedWorld, mut leadership: LeadershipHandle)
             continue;
         };
         changes.mark_unchanged();
-        match pass(&stores, &world, lead, planned).await {
+        match pass(&stores, &world, lead, planned, lease_ms).await {
             Ok(()) => failures = 0,
             Err(PassError::Deposed) => {
                 leadership.deposed(lead.term);
@@ -155,7 +156,7 @@ pub async fn run(bus: Bus, world: SharedWorld, mut leadership: LeadershipHandle)
 }
 
 /// One pass: everything is looked at, nothing is remembered but what was written.
-async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut Planned) -> Result<(), PassError> {
+async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut Planned, lease_ms: u64) -> Result<(), PassError> {
     let unreadable = world.read().unreadable_apps.iter().next().cloned();
     if let Some(app) = unreadable {
         return Err(PassError::Unreadable(app));
@@ -196,6 +197,7 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
             apps,
             nodes: &nodes,
             assignments: &planned.assignments,
+            lease_ms,
             epoch_floors: &floors,
         };
         let LeasedPlan { adopted, bare, plan: result } = plan_leased(&input);

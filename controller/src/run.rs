@@ -57,7 +57,7 @@ pub enum RunError {
 /// # Errors
 /// What kept it from running.
 pub async fn run(config: &Path) -> Result<(), RunError> {
-    let Checked { config, token } = config::load(config).map_err(RunError::Config)?;
+    let Checked { config, token, lease } = config::load(config).map_err(RunError::Config)?;
     let listener = TcpListener::bind(config.listen).await.map_err(|source| RunError::Listen { listen: config.listen, source })?;
     let names = Names::new(&config.cluster);
     let bus = Bus::connect(&config.nats, names, &format!("controller {}", config.name)).await.map_err(RunError::Nats)?;
@@ -81,7 +81,7 @@ pub async fn run(config: &Path) -> Result<(), RunError> {
             let leadership = leadership::start(bus.clone(), world.clone(), name, instance, config.voters);
             shared.stores.get_or_init(|| Stores::open(&bus)).await;
             tokio::spawn(feed::keep_buckets(bus.clone()));
-            Box::pin(reconcile::run(bus, world, leadership)).await;
+            Box::pin(reconcile::run(bus, world, leadership, lease)).await;
             drop(feeds);
         })
     };

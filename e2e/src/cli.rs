@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use cluster_e2e::{Lab, LabError, NodeId, Result, UpOptions};
@@ -73,6 +73,9 @@ struct Up {
     /// How many nodes, 1 to 9; the first three run NATS and a controller (with fewer, the first)
     #[arg(long, default_value_t = 3)]
     nodes: u8,
+    /// The lease of Apps that name none, in milliseconds [default: the controllers']
+    #[arg(long)]
+    lease_ms: Option<u64>,
     /// Only systemd and NATS, without clusterctl
     #[arg(long)]
     bare: bool,
@@ -124,6 +127,7 @@ impl Up {
     fn run(self, name: &str) -> Result<String> {
         let mut options = UpOptions::new(self.nodes).named(name);
         options.bare = self.bare;
+        options.lease = self.lease_ms.map(Duration::from_millis);
         options.cluster = self.cluster;
         options.data_dir = self.data_dir;
         options.progress = say;

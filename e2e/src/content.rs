@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::names::{CONTROLLER_PORT, NATS_MONITOR_PORT, NATS_PORT, NodeId};
 
@@ -19,6 +20,8 @@ pub(crate) struct Facts {
     pub(crate) nodes: u8,
     /// The nodes that run a NATS server and a controller.
     pub(crate) servers: Vec<NodeId>,
+    /// The lease of Apps that name none.
+    pub(crate) lease: Option<Duration>,
 }
 
 impl Facts {
@@ -54,7 +57,9 @@ impl Facts {
 
     /// `/etc/clusterctl/controller.yaml`.
     pub(crate) fn controller(&self, node: NodeId) -> String {
-        format!("cluster: {}\nname: {node}\n{}listen: 0.0.0.0:{CONTROLLER_PORT}\ntokenFile: token\n", self.cluster, self.nats_section(node))
+        let lease = self.lease.map_or_else(String::new, |lease| format!("lease: {}ms\n", lease.as_millis()));
+        let (cluster, nats) = (&self.cluster, self.nats_section(node));
+        format!("cluster: {cluster}\nname: {node}\n{nats}{lease}listen: 0.0.0.0:{CONTROLLER_PORT}\ntokenFile: token\n")
     }
 
     /// `cli.yaml`, for a node or for the client.
@@ -120,7 +125,7 @@ mod tests {
     use super::*;
 
     fn facts(nodes: u8, servers: u8) -> Facts {
-        Facts { cluster: "lab".into(), nodes, servers: (1..=servers).map(NodeId::from).collect() }
+        Facts { cluster: "lab".into(), nodes, servers: (1..=servers).map(NodeId::from).collect(), lease: None }
     }
 
     #[test]

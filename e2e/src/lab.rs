@@ -39,6 +39,8 @@ pub struct UpOptions {
     pub nodes: u8,
     /// The cluster's name. Default `lab`.
     pub cluster: String,
+    /// The lease of Apps that name none. Default: what the controllers take by themselves.
+    pub lease: Option<Duration>,
     /// Only systemd and NATS, without the product. Default no.
     pub bare: bool,
     /// Only systemd: machines as they are before anything is installed. Default no.
@@ -64,6 +66,7 @@ impl UpOptions {
             name: "lab".to_owned(),
             nodes,
             cluster: "lab".to_owned(),
+            lease: None,
             bare: false,
             empty: false,
             bin_dir: default_bin_dir(),
@@ -126,6 +129,8 @@ fn default_bin_dir() -> PathBuf {
 pub(crate) struct Config {
     pub(crate) nodes: u8,
     pub(crate) cluster: String,
+    #[serde(default)]
+    pub(crate) lease: Option<Duration>,
     pub(crate) bare: bool,
     #[serde(default)]
     pub(crate) empty: bool,
@@ -163,7 +168,12 @@ impl Lab {
         Ok(Self {
             cgroups: Cgroups::new(&layout.name)?,
             disks: Disks(config.data.clone()),
-            facts: Facts { cluster: config.cluster.clone(), nodes: config.nodes, servers: (1..=servers).map(NodeId::from).collect() },
+            facts: Facts {
+                cluster: config.cluster.clone(),
+                nodes: config.nodes,
+                servers: (1..=servers).map(NodeId::from).collect(),
+                lease: config.lease,
+            },
             layout,
             config,
         })
@@ -408,6 +418,7 @@ fn check_options(options: &UpOptions, layout: &Layout) -> Result<Config> {
     Ok(Config {
         nodes: options.nodes,
         cluster: options.cluster.clone(),
+        lease: options.lease,
         bare: options.bare,
         empty: options.empty,
         data,

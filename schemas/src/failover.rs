@@ -18,21 +18,24 @@ pub const LEASE_MAX: Duration = Duration::from_secs(5);
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FailoverSpec {
     /// How long the voters keep a holder's place without a renewal, `200ms` to `5s`: who dies is followed after about this time, and who is
-    /// slow for longer loses its place. A change of it counts from the next tenure on.
+    /// slow for longer loses its place. A change of it counts from the next tenure on. Absent: what the cluster's controllers are
+    /// configured with (`lease` in controller.yaml), `350ms` unless they say otherwise.
     #[schemars(regex(pattern = TIMEOUT_PATTERN), extend("examples" = ["350ms"]))]
-    #[serde(default = "default_lease")]
-    pub lease: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
 }
 
-fn default_lease() -> String {
-    "350ms".to_owned()
+/// The length of a lease; `None` where the text is no time from `200ms` to `5s`.
+#[must_use]
+pub fn parse_lease(text: &str) -> Option<Duration> {
+    span(text).filter(|lease| (LEASE_MIN..=LEASE_MAX).contains(lease))
 }
 
 impl FailoverSpec {
-    /// The lease; `None` where the text is no such time, which the validation refuses.
+    /// The lease; `None` where none is named, and where the text is no such time, which the validation refuses.
     #[must_use]
     pub fn lease(&self) -> Option<Duration> {
-        span(&self.lease).filter(|lease| (LEASE_MIN..=LEASE_MAX).contains(lease))
+        self.lease.as_deref().and_then(parse_lease)
     }
 }
 
@@ -42,9 +45,10 @@ mod tests {
 
     #[test]
     fn a_lease_is_between_200_ms_and_5_s() {
-        let of = |text: &str| FailoverSpec { lease: text.to_owned() }.lease();
+        let of = |text: &str| FailoverSpec { lease: Some(text.to_owned()) }.lease();
         assert_eq!(of("200ms"), Some(LEASE_MIN));
         assert_eq!(of("5s"), Some(LEASE_MAX));
         assert_eq!([of("199ms"), of("6s"), of("1"), of("1h"), of("")], [None; 5]);
+        assert_eq!(FailoverSpec { lease: None }.lease(), None);
     }
 }

@@ -22,6 +22,8 @@ pub enum Fault {
     HigherEpochOverrides,
     /// V1, P5: once a holder's node released anything of the slot, another node is let in.
     SuccessorSkipsV1,
+    /// V2: a refused Acquire raises the floor all the same, as a promise would.
+    RefusalRaisesFloor,
     /// V3: an Acquire of another life of the agent replaces its node's live grant.
     OtherLifeReplaces,
     /// V4: a partition's bit is taken for whatever epoch the voter knows.

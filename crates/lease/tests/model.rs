@@ -83,6 +83,7 @@ planted_tests! {
     v7_floor_forgotten: "floor forgotten", "V7", 13;
     v1_higher_epoch: "higher epoch overrides", "V1", 10;
     v1_successor: "successor skips V1", "V1", 12;
+    v2_refusal_changes: "refusal raises the floor", "V2", 9;
     v3_other_life: "another life's grant replaced", "V3", 15;
     v4_bit_without_epoch: "bit without its epoch", "V4", 14;
     v5_node_only: "release matched by node only", "V5", 13;
@@ -107,5 +108,5 @@ planted_tests! {
 #[test]
 fn no_fault_is_left_untested() {
     let faults: BTreeSet<Fault> = fault_runs().iter().filter_map(|(_, config)| config.fault).collect();
-    assert_eq!(faults.len(), 23);
+    assert_eq!(faults.len(), 24);
 }

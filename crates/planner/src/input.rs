@@ -17,6 +17,8 @@ pub struct Input<'a> {
     pub nodes: &'a BTreeMap<String, NodeInput>,
     /// Planned: the assignments as last written, by node.
     pub assignments: &'a BTreeMap<String, Assignment>,
+    /// The lease of Apps that name none, in milliseconds.
+    pub lease_ms: u64,
     /// Highest epoch known from other sources, by slot text (`app/NAME`, `vip/ADDRESS`, `ring/APP`): the recorded active
     /// instances, app statuses, and [`Plan::epochs`] of earlier plans. Keeps epochs rising where no entry remembers them.
     pub epoch_floors: &'a BTreeMap<String, u64>,

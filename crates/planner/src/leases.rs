@@ -219,7 +219,7 @@ pub fn rank(plan: &mut Plan, input: &Input<'_>) {
     }
     for (app, mut entries) in apps {
         let lease = input.apps.get(app).and_then(|a| a.spec.failover.as_ref()).and_then(|f| f.lease());
-        let lease_ms = lease.map_or(0, |l| u64::try_from(l.as_millis()).unwrap_or(0));
+        let lease_ms = lease.and_then(|l| u64::try_from(l.as_millis()).ok()).unwrap_or(input.lease_ms);
         for entry in entries.values_mut().filter(|e| e.role != Role::Absent) {
             entry.lease_ms = lease_ms;
         }

@@ -16,7 +16,7 @@ use crate::patterns::{all_but, wait_all_well};
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 150);
 /// How long the fault lasts at least.
 const LASTS: Duration = Duration::from_secs(15);
-/// A lease ends 250 ms after its last renewal; the rest is for a loaded machine.
+/// A lease ends a second after its last renewal; the rest is for a loaded machine.
 const GIVES_UP: Duration = Duration::from_secs(5);
 
 /// A Singleton with a VIP on one of two nodes, a ring, two pools.

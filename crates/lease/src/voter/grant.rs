@@ -91,6 +91,9 @@ impl SlotState {
             let handed =
                 rules.breaks(Fault::SuccessorSkipsV1) && held.is_some_and(|held| self.released.iter().any(|r| r.node == held.node));
             if !overridden && !handed {
+                if rules.breaks(Fault::RefusalRaisesFloor) {
+                    self.floor = self.floor.max(tenure.epoch);
+                }
                 return Err(why);
             }
         }

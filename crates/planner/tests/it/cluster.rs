@@ -47,6 +47,7 @@ impl Cluster {
             apps: &self.apps,
             nodes: &self.nodes,
             assignments: &self.assignments,
+            lease_ms: 350,
             epoch_floors: &self.floors,
         }
     }

@@ -121,6 +121,7 @@ impl Sim {
             apps: &self.apps,
             nodes: &nodes,
             assignments,
+            lease_ms: 350,
             epoch_floors: &self.floors,
         };
         let made = plan(&input(&self.assignments));

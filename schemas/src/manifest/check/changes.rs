@@ -4,6 +4,7 @@ use super::super::rule::Rule;
 use super::super::text::quote;
 use super::Checker;
 use crate::app::Mode;
+use crate::failover::parse_lease;
 use crate::update::UpdateOrder;
 
 impl Checker<'_> {
@@ -15,8 +16,8 @@ impl Checker<'_> {
 
     fn failover(&mut self) {
         let Some(failover) = &self.app.spec.failover else { return };
-        if failover.lease().is_none() {
-            let message = format!("{} is no lease", quote(&failover.lease));
+        if let Some(lease) = failover.lease.as_deref().filter(|lease| parse_lease(lease).is_none()) {
+            let message = format!("{} is no lease", quote(lease));
             self.value("/spec/failover/lease", Rule::FailoverLease, message, "write a time from `200ms` to `5s`".to_owned());
         }
     }

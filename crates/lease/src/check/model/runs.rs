@@ -242,6 +242,7 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
         planted("V7", Config::new("floor forgotten").limits(|l| (l.reboots, l.renewals) = (1, [0, 0])), Fault::FloorForgotten),
         planted("V1", plain("higher epoch overrides"), Fault::HigherEpochOverrides),
         planted("V1", single("successor skips V1").limits(|l| (l.attempts, l.releases) = ([2, 1], 1)), Fault::SuccessorSkipsV1),
+        planted("V2", plain("refusal raises the floor"), Fault::RefusalRaisesFloor),
         planted("V3", single("another life's grant replaced").limits(|l| (l.attempts, l.crashes) = ([3, 1], 1)), Fault::OtherLifeReplaces),
         planted("V4", bit, Fault::BitWithoutEpoch),
         planted("V5", single("release matched by node only").limits(|l| (l.attempts, l.releases) = ([2, 1], 1)), Fault::ReleaseByNodeOnly),
