@@ -9,4 +9,4 @@ pub(crate) mod stage;
 pub use kind::{KINDS, Kind};
 pub use load::Load;
 pub use soak::Soak;
-pub use stage::{APPS, Drill, MANIFEST, Outcome, Played};
+pub use stage::{APPS, Drill, MANIFEST, Outcome, Played, only_blind};

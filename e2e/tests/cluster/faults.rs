@@ -1,7 +1,7 @@
 //! Every kind of fault once, with the witness watching: nothing exclusive is held twice, epochs rise, and what has to follow follows.
 
 use cluster_e2e::Result;
-use cluster_e2e::drill::{Drill, Kind};
+use cluster_e2e::drill::{Drill, Kind, only_blind};
 
 use crate::cluster::Cluster;
 
@@ -14,7 +14,7 @@ fn play(c: &Cluster, kinds: &[Kind]) -> Result<()> {
         let mut tries = 1;
         let told = loop {
             match drill.play(*kind) {
-                Err(error) if tries < TRIES && only_blind(&error.to_string()) => {
+                Err(error) if tries < TRIES && only_blind(&error) => {
                     eprintln!("  {error}: once more");
                     tries += 1;
                 }
@@ -24,10 +24,6 @@ fn play(c: &Cluster, kinds: &[Kind]) -> Result<()> {
         eprintln!("  {told}");
     }
     Ok(())
-}
-
-fn only_blind(error: &str) -> bool {
-    error.split("; ").all(|part| part.contains("the witness did not look for") || part.contains("the witness once did not look for"))
 }
 
 /// Agents and guards killed, stopped and restarted, each and together.
