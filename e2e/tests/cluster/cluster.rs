@@ -30,7 +30,7 @@ const LAB: &str = "cluster";
 const USE: &str = "CLUSTERCTL_LAB_USE";
 /// Longer than the default: what happens is looked at here, how fast it happens in the benchmarks, and a machine that stands still for a
 /// third of a second is no fault that a scenario played.
-pub const LEASE: Duration = Duration::from_secs(1);
+pub const LEASE: Duration = Duration::from_secs(2);
 /// Nodes of the lab.
 pub const NODES: u8 = 5;
 

@@ -16,8 +16,8 @@ use crate::patterns::{all_but, wait_all_well};
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 150);
 /// How long the fault lasts at least.
 const LASTS: Duration = Duration::from_secs(15);
-/// A lease ends a second after its last renewal; the rest is for a loaded machine.
-const GIVES_UP: Duration = Duration::from_secs(5);
+/// A lease ends two seconds after its last renewal; the rest is for a loaded machine.
+const GIVES_UP: Duration = Duration::from_secs(10);
 
 /// A Singleton with a VIP on one of two nodes, a ring, two pools.
 fn apps(first: u8, second: u8) -> String {
