@@ -1,0 +1,5 @@
+//! x
+
+pub mod header;
+pub mod page;
+pub mod wal;
