@@ -1,5 +1,7 @@
 //! x
 
 pub mod header;
+pub mod lineage;
 pub mod page;
+pub mod transaction;
 pub mod wal;
