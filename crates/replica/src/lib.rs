@@ -2,6 +2,10 @@
 
 pub mod header;
 pub mod lineage;
+pub mod log;
+pub mod meta;
 pub mod page;
+pub mod storage;
+pub mod sums;
 pub mod transaction;
 pub mod wal;
