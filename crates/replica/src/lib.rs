@@ -1,5 +1,7 @@
 //! x
 
+pub mod apply;
+pub mod capture;
 pub mod header;
 pub mod lineage;
 pub mod log;

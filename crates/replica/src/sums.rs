@@ -36,6 +36,13 @@ pub struct SumChange {
     pub after: u64,
 }
 
+impl SumChange {
+    /// Pages whose checksum it sets, new ones that nobody wrote included.
+    pub fn pages(&self) -> impl Iterator<Item = PageNo> {
+        self.changed.keys().copied()
+    }
+}
+
 impl PageSums {
     /// Checksum of the database: 0 for one without pages.
     pub fn total(&self) -> u64 {

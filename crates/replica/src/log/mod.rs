@@ -169,6 +169,13 @@ impl<S: Storage> TransactionLog<S> {
         self.entries.range(from..)
     }
 
+    /// How many entries lead to the state `at`, from the base: what follows is what is missing there. `None`: not a state of this log.
+    pub fn place(&self, at: Position) -> Option<usize> {
+        // From behind: the usual one is near the end.
+        let known = self.entries.iter().rposition(|entry| entry.position == at).map(|place| place + 1);
+        known.or_else(|| (self.base == at).then_some(0))
+    }
+
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.segments.values().map(|segment| segment.bytes).sum()
@@ -190,7 +197,7 @@ impl<S: Storage> TransactionLog<S> {
     }
 
     /// Appends an encoded record that was made or received here. A transaction is in with its closing chunk, and durable with the next
-    /// [`Self::sync`]. After an error nothing of its group is in. `mark` goes with the closing chunk.
+    /// [`Self::sync`]. After an error nothing of its group is in. `mark` is kept with a closing chunk or a start.
     pub fn append(&mut self, bytes: &[u8], mark: Option<WalMark>) -> Result<Option<Position>, LogError> {
         let outcome = self.step(bytes, mark);
         if outcome.is_err() {
@@ -211,9 +218,9 @@ impl<S: Storage> TransactionLog<S> {
                 if start.base.checksum != head.checksum {
                     return Err(LogError::Checksum { epoch, tx, found: start.base.checksum, head });
                 }
-                self.write(bytes, None)?;
+                self.write(bytes, mark)?;
                 let position = Position { epoch, ..head };
-                self.finish(position, Item::Start(start), None);
+                self.finish(position, Item::Start(start), mark);
                 Ok(Some(position))
             }
             Record::Chunk(chunk) => {

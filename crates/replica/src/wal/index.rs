@@ -22,8 +22,8 @@ pub struct WalIndex {
     pub pages: PageNo,
     /// Running checksum after them.
     pub sum: [u32; 2],
-    /// Size of the pages.
-    pub page_size: PageSize,
+    /// Size of the pages; `None` while nothing was ever written to the log.
+    pub page_size: Option<PageSize>,
     /// Frames that a checkpoint has copied into the database file. A hint: it may have moved on.
     pub backfilled: u32,
 }
@@ -45,7 +45,7 @@ impl WalIndex {
         if first != second || !initialized || word(0) != VERSION || sum != [word(40), word(44)] {
             return None;
         }
-        let page_size = PageSize::from_header(u16::from_ne_bytes([bytes[14], bytes[15]]))?;
+        let page_size = PageSize::from_header(u16::from_ne_bytes([bytes[14], bytes[15]]));
         // The salts are copied from the log's header as bytes.
         let big = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         Some(Self {
