@@ -1,0 +1,151 @@
+//! Reading what was committed, and moving on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{CHECKPOINT_REGARDLESS, Capture, CaptureError};
+use crate::log::TransactionLog;
+use crate::page::page_sum;
+use crate::storage::Storage;
+use crate::transaction::{GroupWriter, Kind};
+use crate::wal::{Resume, WalError, WalIndex, WalReader, WalTransaction};
+
+impl Capture {
+    /// Appends all that was committed since. How many transactions. `now_ms`: the wall clock, for figures.
+    pub fn poll<S: Storage>(&mut self, log: &mut TransactionLog<S>, now_ms: u64) -> Result<u64, CaptureError> {
+        for held in [&self.file, &self.wal, &self.shm] {
+            held.check()?;
+        }
+        self.follow(log, now_ms)
+    }
+
+    pub(super) fn follow<S: Storage>(&mut self, log: &mut TransactionLog<S>, now_ms: u64) -> Result<u64, CaptureError> {
+        let Some((mut reader, index)) = self.current()? else { return Ok(0) };
+        if index.salt != self.mark.salt {
+            // A restart counts the first salt up by one. It happens only when all was checkpointed and nobody holds a place in the log; the
+            // keeper lets go only under the write lock with all frames read. A second restart is held up by the keeper itself.
+            if index.salt[0] != self.mark.salt[0].wrapping_add(1) && self.mark.frames != 0 {
+                return Err(CaptureError::Missed(self.options.path.clone()));
+            }
+            self.mark = reader.mark();
+        } else if self.mark.frames == 0 {
+            self.mark = reader.mark();
+        } else if !matches!(reader.resume(self.mark)?, Resume::Here(_)) {
+            return Err(CaptureError::Missed(self.options.path.clone()));
+        }
+        let mut count = 0;
+        while let Some(transaction) = reader.next_transaction(Some(index.frames))? {
+            self.log_transaction(&reader, &transaction, log, now_ms)?;
+            let read = transaction.end.frames - self.mark.frames;
+            self.unmoved = self.unmoved.saturating_add(read);
+            self.mark = transaction.end;
+            count += 1;
+        }
+        self.pending = index.frames.saturating_sub(index.backfilled);
+        if count > 0 && self.options.sync {
+            log.sync()?;
+        }
+        Ok(count)
+    }
+
+    /// The log in use, when it holds frames that were not read.
+    fn current(&self) -> Result<Option<(WalReader<std::fs::File>, WalIndex)>, CaptureError> {
+        let mut index = self.index()?;
+        loop {
+            // Nothing new; or restarted, and its first transaction is being written.
+            if (index.salt == self.mark.salt && index.frames == self.mark.frames) || index.frames == 0 {
+                return Ok(None);
+            }
+            let file = self.wal.file.try_clone().map_err(WalError::Read)?;
+            if let Some(reader) = WalReader::open(file)?.filter(|reader| reader.header().salt == index.salt) {
+                return Ok(Some((reader, index)));
+            }
+            // Restarted between the two looks. The index is written before the header.
+            let again = self.index()?;
+            if again.salt == index.salt {
+                return Err(WalError::Header("not the log that is in use").into());
+            }
+            index = again;
+        }
+    }
+
+    fn log_transaction<S: Storage>(
+        &mut self,
+        reader: &WalReader<std::fs::File>,
+        transaction: &WalTransaction,
+        log: &mut TransactionLog<S>,
+        now_ms: u64,
+    ) -> Result<(), CaptureError> {
+        let (head, before) = (log.head(), self.sums.total());
+        let mut writer = GroupWriter::new(self.db, head.epoch, head.tx + 1, Kind::Change, self.size, self.options.compression);
+        let mut sums = BTreeMap::new();
+        let mut data = vec![0; self.size.bytes()];
+        let mut bytes = 0;
+        for (page, frame) in &transaction.pages {
+            if *page == self.size.lock_page() {
+                continue;
+            }
+            reader.page(*frame, &mut data)?;
+            sums.insert(*page, page_sum(*page, &data));
+            if let Some(chunk) = writer.push(*page, &data)? {
+                bytes += chunk.len() as u64;
+                log.append(&chunk, None)?;
+            }
+        }
+        let pages = sums.len() as u64;
+        let change = self.sums.change(self.size, sums, transaction.commit);
+        let last = writer.finish(transaction.commit, before, change.after, now_ms)?;
+        bytes += last.len() as u64;
+        log.append(&last, Some(transaction.end))?;
+        self.sums.apply(&change);
+        self.counters.transactions += 1;
+        self.counters.pages += pages;
+        self.counters.bytes += bytes;
+        Ok(())
+    }
+
+    /// Moves the keeper when it is time (D2), and checkpoints. `quiet`: since when the application has written nothing. Whether it moved.
+    pub fn advance<S: Storage>(&mut self, log: &mut TransactionLog<S>, quiet: Duration, now_ms: u64) -> Result<bool, CaptureError> {
+        let due = self.unmoved >= self.options.checkpoint_frames || (self.unmoved > 0 && quiet >= self.options.quiet);
+        if due { self.move_on(log, quiet, now_ms) } else { Ok(false) }
+    }
+
+    /// Moves the keeper now. `false` when the application holds its write lock.
+    pub fn move_on<S: Storage>(&mut self, log: &mut TransactionLog<S>, quiet: Duration, now_ms: u64) -> Result<bool, CaptureError> {
+        let limit = self.options.checkpoint_limit;
+        let outcome = self.lock(|capture| {
+            capture.follow(log, now_ms)?;
+            capture.move_keeper()?;
+            let small = capture.pending <= limit || capture.pending / CHECKPOINT_REGARDLESS > limit;
+            if (small || quiet >= capture.options.quiet) && capture.checkpoint()? {
+                // All is in the database file: the keeper lands beside the log, and the next write begins it anew.
+                capture.move_keeper()?;
+            }
+            Ok(())
+        });
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(CaptureError::Locked(_)) => {
+                self.counters.busy += 1;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A passive checkpoint, inside the write lock: nobody can append meanwhile, so that even an SQLite before
+    /// [`super::SAFE_VERSION`] beside us is safe from it. Whether all frames are in the database file.
+    fn checkpoint(&mut self) -> Result<bool, CaptureError> {
+        let (busy, frames, done): (i64, i64, i64) = self
+            .reader
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .map_err(|why| CaptureError::sqlite(&self.options.path, why))?;
+        // A reader of the application that began earlier holds the rest back; next time.
+        let whole = busy == 0 && frames == done;
+        if whole {
+            self.counters.checkpoints += 1;
+            self.pending = 0;
+        }
+        Ok(whole)
+    }
+}

@@ -1,0 +1,89 @@
+//! D6: the active's log into the stream, behind whatever is there.
+
+use crate::lineage::{Chain, Found, Position, judge};
+
+/// What to do next with the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamStep {
+    /// Append the record behind this one of our log, on condition that the stream ends with `last`.
+    Append {
+        /// The stream's last sequence, as far as known.
+        last: u64,
+        /// Last of our log's positions that is in the stream; what follows it is to be appended.
+        after: Position,
+    },
+    /// Read the record at this sequence, by a leader get, and tell [`Backfill::found`].
+    Read {
+        /// Its sequence.
+        sequence: u64,
+    },
+    /// Somebody with a higher epoch appends: stop being active.
+    Deposed,
+}
+
+/// Where the active of one epoch is with the stream. Live frames never wait for it.
+#[derive(Clone, Debug)]
+pub struct Backfill {
+    chain: Chain,
+    last: u64,
+    after: Position,
+    reading: bool,
+    deposed: bool,
+}
+
+impl Backfill {
+    /// Begins behind sequence `last`: everything up to there is in our history or was judged before; what of our log that is, `after` says.
+    /// Reads on from there first, since a new active does not know what the old one appended.
+    pub fn new(chain: Chain, last: u64, after: Position) -> Self {
+        Self { chain, last, after, reading: true, deposed: false }
+    }
+
+    /// The next step.
+    pub fn step(&self) -> StreamStep {
+        if self.deposed {
+            StreamStep::Deposed
+        } else if self.reading {
+            StreamStep::Read { sequence: self.last + 1 }
+        } else {
+            StreamStep::Append { last: self.last, after: self.after }
+        }
+    }
+
+    /// The append got through: the stream ends with `sequence`, and that is our record at `position`.
+    pub fn appended(&mut self, sequence: u64, position: Position) {
+        self.last = sequence;
+        self.after = position;
+    }
+
+    /// The append was refused, or nobody knows: never tried again blindly.
+    pub fn unsure(&mut self) {
+        self.reading = true;
+    }
+
+    /// What is at the sequence read: nothing, or a record of that epoch and transaction. `mine`: byte for byte the one we would append.
+    pub fn found(&mut self, record: Option<(Position, bool)>) {
+        let Some((position, mine)) = record else {
+            self.reading = false;
+            return;
+        };
+        match judge(&self.chain, mine, position.epoch, position.tx) {
+            Found::Deposed => {
+                self.deposed = true;
+                return;
+            }
+            Found::Mine | Found::Inherited if position.tx >= self.after.tx => self.after = position,
+            Found::Mine | Found::Inherited | Found::Void => {}
+        }
+        self.last += 1;
+    }
+
+    /// The last sequence that was judged.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Last of our log's positions that is in the stream.
+    pub fn after(&self) -> Position {
+        self.after
+    }
+}
