@@ -11,6 +11,7 @@ use cluster_schemas::node::{AppObserved, InstanceState};
 
 use crate::lease::DEFAULT_T;
 use crate::lease::view::{LeaseView, TenureState, TenureView, Wanted};
+use crate::worker::health::Standing;
 use crate::worker::target::Tenures;
 
 /// The slot `app/NAME`.
@@ -59,23 +60,28 @@ pub fn has_tenures(app: &str, entry: Option<&AppAssignment>, view: &LeaseView) -
     has(app_slot(app)) || has(entry.and_then(vip_slot)) || partitions_of(app, view).next().is_some()
 }
 
+/// How an App is on this node.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Here<'a> {
+    /// What its worker saw last.
+    pub observed: Option<&'a AppObserved>,
+    /// Its health.
+    pub standing: Standing,
+}
+
+/// P7: whether this node could be active at once. A hot unit could while it runs and passes its checks, a cold one while it did not fail.
+fn ready(entry: &AppAssignment, here: Here<'_>) -> bool {
+    let failed = here.observed.is_some_and(|o| o.state == InstanceState::Failed);
+    !failed && (entry.run.standby == Standby::Cold || here.standing.fit)
+}
+
 /// What one App makes this node a candidate for.
-pub fn wanted(
-    node: &str,
-    app: &str,
-    entry: &AppAssignment,
-    observed: Option<&AppObserved>,
-    unit: UnitIndex,
-    into: &mut BTreeMap<Slot, Wanted>,
-) {
+pub fn wanted(node: &str, app: &str, entry: &AppAssignment, here: Here<'_>, unit: UnitIndex, into: &mut BTreeMap<Slot, Wanted>) {
     if entry.role == Role::Absent {
         return;
     }
     let t = if entry.lease_ms == 0 { DEFAULT_T } else { Span::from_millis(entry.lease_ms) };
-    let failed = observed.is_some_and(|o| o.state == InstanceState::Failed);
-    let running = observed.is_some_and(|o| o.state == InstanceState::Running);
-    // A hot unit is ready while it runs, a cold one while it did not fail.
-    let ready = !failed && (entry.run.standby == Standby::Cold || running);
+    let (ready, fit) = (ready(entry, here), here.standing.fit);
     let is_candidate = |order: &[String]| order.iter().any(|n| n == node);
     if entry.mode == Mode::Singleton
         && is_candidate(&entry.candidates)
@@ -89,20 +95,27 @@ pub fn wanted(
     if let (Some(vip), Some(slot)) = (&entry.vip, vip_slot(entry))
         && is_candidate(&vip.candidates)
     {
-        into.insert(slot, Wanted { unit, role: false, t, order: names(&vip.candidates), ready: running, seen: below(vip.hold, vip.epoch) });
+        into.insert(slot, Wanted { unit, role: false, t, order: names(&vip.candidates), ready: fit, seen: below(vip.hold, vip.epoch) });
     }
     let Some(ring) = &entry.ring else { return };
     for group in ring.candidates.iter().filter(|g| is_candidate(&g.order)) {
         let order = names(&group.order);
         for slot in group.partitions.iter().filter_map(|p| ring_slot(app, p)) {
-            into.insert(slot, Wanted { unit, role: false, t, order: order.clone(), ready: running, seen: entry.epoch });
+            into.insert(slot, Wanted { unit, role: false, t, order: order.clone(), ready: fit, seen: entry.epoch });
         }
     }
 }
 
-/// Tenures of one App that the assignment wants ended in good order, with their successors. `entry` is none where the assignment does
-/// not have the App any more.
-pub fn given_up(node: &str, app: &str, entry: Option<&AppAssignment>, view: &LeaseView, into: &mut BTreeMap<Slot, Option<NodeName>>) {
+/// Tenures of one App that are to end in good order, with their successors: because the assignment wants it, or because the instance is
+/// unhealthy here (then whoever is ready and ranks best follows). `entry` is none where the assignment does not have the App any more.
+pub fn given_up(
+    node: &str,
+    app: &str,
+    entry: Option<&AppAssignment>,
+    standing: Standing,
+    view: &LeaseView,
+    into: &mut BTreeMap<Slot, Option<NodeName>>,
+) {
     let present = entry.filter(|e| e.role != Role::Absent);
     let successor = |name: &str| NodeName::new(name).ok().filter(|n| n.as_str() != node);
     let held = |slot: &Slot| view.tenures.get(slot).filter(|t| t.state == TenureState::Held);
@@ -114,6 +127,8 @@ pub fn given_up(node: &str, app: &str, entry: Option<&AppAssignment>, view: &Lea
         });
         if !stays {
             into.insert(slot, entry.and_then(|e| successor(&e.successor)));
+        } else if standing.leave_app == tenure.epoch {
+            into.insert(slot, None);
         }
     }
     if let Some(slot) = entry.and_then(vip_slot)
@@ -123,6 +138,8 @@ pub fn given_up(node: &str, app: &str, entry: Option<&AppAssignment>, view: &Lea
         let stays = vip.is_some_and(|v| v.candidates.iter().any(|n| n == node) && v.releasing.is_none_or(|r| r < tenure.epoch));
         if !stays {
             into.insert(slot, vip.and_then(|v| successor(v.candidates.first()?)));
+        } else if standing.leave_vip == tenure.epoch {
+            into.insert(slot, None);
         }
     }
     let order_of = |partition: u16| {
@@ -189,7 +206,7 @@ mod tests {
 
     fn given(entry: Option<&AppAssignment>, view: &LeaseView) -> Vec<(String, Option<String>)> {
         let mut into = BTreeMap::new();
-        given_up("n1", "a", entry, view, &mut into);
+        given_up("n1", "a", entry, Standing::default(), view, &mut into);
         into.into_iter().map(|(s, n)| (s.to_string(), n.map(|n| n.to_string()))).collect()
     }
 
@@ -210,6 +227,33 @@ mod tests {
         assert_eq!(given(Some(&singleton(Role::Absent, &["n1"], None)), &held), to_n2);
         assert_eq!(given(None, &held), [("app/a".to_owned(), None)]);
         assert_eq!(given(None, &view(&[("app/a", 5, TenureState::Lost)])), []);
+    }
+
+    #[test]
+    fn an_unhealthy_holder_gives_up_the_tenure_in_which_it_was_found_so() {
+        let held = view(&[("app/a", 5, TenureState::Held)]);
+        let left = |epoch| {
+            let mut into = BTreeMap::new();
+            let standing = Standing { leave_app: epoch, ..Standing::default() };
+            given_up("n1", "a", Some(&singleton(Role::Active, &["n1", "n2"], None)), standing, &held, &mut into);
+            into.into_iter().map(|(s, n)| (s.to_string(), n)).collect::<Vec<_>>()
+        };
+        assert_eq!(left(5), [("app/a".to_owned(), None)]);
+        assert_eq!(left(4), [], "nobody else could, and it was taken up again here");
+    }
+
+    #[test]
+    fn p7_a_standby_that_failed_or_is_unhealthy_is_not_ready() {
+        let entry = |standby| {
+            let run = cluster_schemas::assignment::RunSpec { standby, ..Default::default() };
+            AppAssignment { run: run.into(), ..singleton(Role::Standby, &["n2", "n1"], None) }
+        };
+        let is = |standby, state, fit| {
+            let observed = AppObserved { state, ..AppObserved::default() };
+            ready(&entry(standby), Here { observed: Some(&observed), standing: Standing { fit, ..Standing::default() } })
+        };
+        assert!(is(Standby::Hot, InstanceState::Running, true) && !is(Standby::Hot, InstanceState::Running, false));
+        assert!(is(Standby::Cold, InstanceState::Stopped, false) && !is(Standby::Cold, InstanceState::Failed, false));
     }
 
     #[test]

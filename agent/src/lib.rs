@@ -11,6 +11,7 @@ pub mod drivers;
 pub mod fences;
 pub mod files;
 pub mod guard;
+pub mod health;
 pub mod identity;
 pub mod journal;
 pub mod lease;

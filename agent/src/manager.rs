@@ -17,13 +17,14 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::accept::{Verdict, judge};
-use crate::candidacies::{given_up, has_tenures, stopped, tenures_of, wanted};
+use crate::candidacies::{Here, given_up, has_tenures, stopped, tenures_of, wanted};
 use crate::clock;
 use crate::drivers::{Units, Vips};
 use crate::fences::Fences;
 use crate::journal::Journal;
 use crate::lease::LeaseHandle;
 use crate::lease::view::{Command, LeaseView, Wanted};
+use crate::worker::health::Standing;
 use crate::worker::observe::is_active;
 use crate::worker::target::{Desired, Tenures};
 use crate::worker::{self, Report, Worker};
@@ -71,6 +72,8 @@ struct Handle {
     desired: watch::Sender<Desired>,
     task: JoinHandle<()>,
     observed: Option<AppObserved>,
+    /// What leases have to know of its health.
+    standing: Standing,
     /// Whether it reported at all.
     reported: bool,
     /// Generation of the newest desired state that was not [`Role::Absent`].
@@ -248,15 +251,15 @@ impl<U: Units, V: Vips> Manager<U, V> {
         let mut gives = BTreeMap::new();
         if let Some(assignment) = self.assignment.as_ref().filter(|_| !self.removed) {
             for (app, entry) in assignment.apps.iter().filter(|(_, e)| e.role != Role::Absent) {
-                let observed = self.workers.get(app).and_then(|w| w.observed.as_ref());
+                let here = self.workers.get(app).map(|w| Here { observed: w.observed.as_ref(), standing: w.standing });
                 if let Some(unit) = self.fences.unit(app, entry) {
-                    wanted(&node, app, entry, observed, unit, &mut wants);
+                    wanted(&node, app, entry, here.unwrap_or_default(), unit, &mut wants);
                 }
             }
         }
-        for app in self.workers.keys() {
+        for (app, handle) in &self.workers {
             let entry = self.assignment.as_ref().filter(|_| !self.removed).and_then(|a| a.apps.get(app));
-            given_up(&node, app, entry, &self.view, &mut gives);
+            given_up(&node, app, entry, handle.standing, &self.view, &mut gives);
         }
         if self.asked != wants {
             self.asked.clone_from(&wants);
@@ -269,11 +272,12 @@ impl<U: Units, V: Vips> Manager<U, V> {
 
     /// Takes a worker's report.
     pub async fn reported(&mut self, report: Report) {
-        let Report { app, observed, generation, tenures, cgroup } = report;
+        let Report { app, observed, generation, tenures, standing, cgroup } = report;
         let entry = self.assignment.as_ref().and_then(|a| a.apps.get(&app));
         self.fences.set_cgroup(&app, &cgroup);
         if let Some(handle) = self.workers.get_mut(&app) {
             handle.reported = true;
+            handle.standing = standing;
             // What was seen under older tenures says nothing of the present ones: the worker may have started something since.
             if tenures == handle.tenures.version {
                 let gone = stopped(&app, entry, observed.as_ref(), &self.view);
@@ -435,7 +439,16 @@ impl<U: Units, V: Vips> Manager<U, V> {
             reports: self.reports.0.clone(),
         };
         let task = tokio::spawn(Worker::new(parts, receiver).run());
-        let handle = Handle { desired, task, observed: None, reported: false, wanted_last, nothing_left: None, tenures };
+        let handle = Handle {
+            desired,
+            task,
+            observed: None,
+            standing: Standing::default(),
+            reported: false,
+            wanted_last,
+            nothing_left: None,
+            tenures,
+        };
         self.workers.insert(app.to_owned(), handle);
     }
 

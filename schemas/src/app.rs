@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::failover::FailoverSpec;
+use crate::health::HealthSpec;
 use crate::hooks::HooksSpec;
 use crate::resources::{Amounts, Resources};
 use crate::update::UpdateSpec;
@@ -20,7 +21,7 @@ const LABEL_KEY_PATTERN: &str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])
 const LABEL_VALUE_PATTERN: &str = "^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$";
 pub(crate) const NO_CONTROL_PATTERN: &str = r"^[^\x00-\x08\x0A-\x1F\x7F]*$";
 pub(crate) const PROGRAM_PATTERN: &str = r#"^/[^"'\\]*[^"'\\/]$"#;
-const ACCOUNT_PATTERN: &str = "^([A-Za-z_][A-Za-z0-9_-]{0,30}|[0-9]{1,10})$";
+pub(crate) const ACCOUNT_PATTERN: &str = "^([A-Za-z_][A-Za-z0-9_-]{0,30}|[0-9]{1,10})$";
 // The first number is neither 0 nor 127 nor above 223.
 const ADDRESS_PATTERN: &str = "^(([1-9]|[1-9][0-9]|1[01][0-9]|12[0-689]|1[3-9][0-9]|2[01][0-9]|22[0-3])\
     ([.]([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])){3}/([1-9]|[12][0-9]|3[0-2])|\
@@ -95,6 +96,10 @@ const fn is_zero(n: &u64) -> bool {
     { "if": { "properties": { "mode": { "const": "Replicas" } }, "required": ["mode"] }, "then": { "required": ["replicas"] } },
     { "if": { "required": ["replicas"] }, "then": { "properties": { "mode": { "enum": ["Replicas", "Ring"] } }, "required": ["mode"] } },
     { "if": { "required": ["ring"] }, "then": { "properties": { "mode": { "const": "Ring" } }, "required": ["mode"] } },
+    {
+        "if": { "properties": { "failover": { "properties": { "onQuorumLoss": { "const": "Keep" } }, "required": ["onQuorumLoss"] } }, "required": ["failover"] },
+        "then": { "properties": { "mode": { "not": { "const": "Ring" } }, "database": false } },
+    },
     { "if": { "required": ["hooks"] }, "then": { "properties": { "mode": { "const": "Ring" } }, "required": ["mode"] } },
     {
         "if": { "properties": { "mode": { "const": "Singleton" } } },
@@ -145,6 +150,10 @@ pub struct AppSpec {
     #[schemars(extend("examples" = [{ "onOwn": { "command": ["/usr/bin/myapp", "warm-up"] } }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<HooksSpec>,
+    /// How it is found out whether an instance can serve; when absent, it can while its unit is active.
+    #[schemars(extend("examples" = [{ "http": { "port": 8080, "path": "/healthz" } }]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
     /// How fast an exclusive thing fails over; for modes and VIPs that hold one.
     #[schemars(extend("examples" = [{ "lease": "350ms" }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]

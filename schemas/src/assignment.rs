@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::app::{DatabaseSpec, ExecSpec, Mode, Standby, UnitSpec, VipSpec};
+use crate::health::HealthSpec;
 use crate::hooks::HooksSpec;
 use crate::partition::PartitionSet;
 
@@ -160,6 +161,9 @@ pub struct RunSpec {
     /// As in the App's spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<HooksSpec>,
+    /// As in the App's spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
 }
 
 /// A VIP that concerns this node. A Singleton's is held exactly while the node is active.

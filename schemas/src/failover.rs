@@ -14,7 +14,7 @@ pub const LEASE_MIN: Duration = Duration::from_millis(200);
 pub const LEASE_MAX: Duration = Duration::from_secs(5);
 
 /// How fast and how carefully an exclusive thing fails over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FailoverSpec {
     /// How long the voters keep a holder's place without a renewal, `200ms` to `5s`: who dies is followed after about this time, and who is
@@ -23,6 +23,28 @@ pub struct FailoverSpec {
     #[schemars(regex(pattern = TIMEOUT_PATTERN), extend("examples" = ["350ms"]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
+    /// What the holder does when it reaches no majority of the voters any more.
+    #[serde(default, skip_serializing_if = "QuorumLoss::is_stop")]
+    pub on_quorum_loss: QuorumLoss,
+}
+
+/// What the holder of an exclusive thing does when it reaches no majority of the voters any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum QuorumLoss {
+    /// It stops before anybody else may take over: at most one at any time.
+    #[default]
+    Stop,
+    /// It goes on. **The App is not exclusive any more**: while the network is split, one instance on each side may be active, each with the VIP.
+    /// Once a majority is reached again, the lease decides who stays. Not for Apps with a `database`, and not for mode `Ring`.
+    Keep,
+}
+
+impl QuorumLoss {
+    /// Whether it is the default.
+    #[must_use]
+    pub const fn is_stop(&self) -> bool {
+        matches!(self, Self::Stop)
+    }
 }
 
 /// The length of a lease; `None` where the text is no time from `200ms` to `5s`.
@@ -45,10 +67,10 @@ mod tests {
 
     #[test]
     fn a_lease_is_between_200_ms_and_5_s() {
-        let of = |text: &str| FailoverSpec { lease: Some(text.to_owned()) }.lease();
+        let of = |text: &str| FailoverSpec { lease: Some(text.to_owned()), ..FailoverSpec::default() }.lease();
         assert_eq!(of("200ms"), Some(LEASE_MIN));
         assert_eq!(of("5s"), Some(LEASE_MAX));
         assert_eq!([of("199ms"), of("6s"), of("1"), of("1h"), of("")], [None; 5]);
-        assert_eq!(FailoverSpec { lease: None }.lease(), None);
+        assert_eq!(FailoverSpec::default().lease(), None);
     }
 }

@@ -11,6 +11,7 @@ pub mod api;
 pub mod app;
 pub mod assignment;
 pub mod failover;
+pub mod health;
 pub mod hooks;
 pub mod manifest;
 pub mod name;

@@ -26,6 +26,8 @@ pub fn app_schema() -> Value {
     }
     free_text(&mut schema["$defs"]["ExecSpec"]["properties"]["command"]["items"]);
     free_text(&mut schema["$defs"]["HookSpec"]["properties"]["command"]["items"]);
+    free_text(&mut schema["$defs"]["ExecCheck"]["properties"]["command"]["items"]);
+    schema["$defs"]["HttpCheck"]["properties"]["status"]["type"] = json!(["string", "integer"]);
     for amount in ["cpu", "memory"] {
         let schema = &mut schema["$defs"]["Resources"]["properties"][amount];
         schema["type"] = json!(["string", "number"]);

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How a change of what runs (`unit`, `exec`, `hooks`) reaches the instances; other changes reach all at once. Without `update` all
+/// How a change of what runs (`unit`, `exec`, `hooks`, `health`) reaches the instances; other changes reach all at once. Without `update` all
 /// instances take up the new content at once.
 ///
 /// With it, at most `maxUnavailable` instances are down at a time by the change: an instance gets the new content only while all that

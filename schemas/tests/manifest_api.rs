@@ -150,7 +150,7 @@ fn a_json_body_gets_defaults_and_loses_what_only_the_server_sets() {
 fn a_json_body_is_strict_about_types_and_points_at_every_problem() {
     let mut value = app("web", "Replicas");
     value["spec"] = json!({
-        "mode": "Replicas", "replicas": "3", "exec": { "command": ["/bin/x", 80], "environment": { "A": 1.10, "a/b": "x", "C": true } }, "health": {}
+        "mode": "Replicas", "replicas": "3", "exec": { "command": ["/bin/x", 80], "environment": { "A": 1.10, "a/b": "x", "C": true } }, "services": {}
     });
     let problem = |pointer: &str, message: &str, hint: Option<&str>| FieldProblem {
         pointer: pointer.to_owned(),
@@ -164,8 +164,8 @@ fn a_json_body_is_strict_about_types_and_points_at_every_problem() {
             problem("/spec/exec/command/1", "expected text, found the number `80`", quotes),
             problem("/spec/exec/environment/A", "expected text, found the number `1.1`", quotes),
             problem("/spec/exec/environment/C", "expected text, found the boolean `true`", quotes),
-            problem("/spec/health", "`spec.health` is not implemented yet", Some("leave it out")),
             problem("/spec/replicas", "expected a whole number, found the text `\"3\"`", Some("write 3 without quotes")),
+            problem("/spec/services", "`spec.services` is not implemented yet", Some("leave it out")),
             problem("/spec/exec/environment/a~1b", "`a/b` is no name of a variable", Some("letters, digits and `_`, the first no digit")),
         ]
     );

@@ -4,6 +4,8 @@
 //! signs it has. `ExecStart=:` switches systemd's own `$` expansion off, so only quoting (systemd.syntax(7)) and `%` specifiers are
 //! left to escape.
 
+use std::collections::BTreeMap;
+
 use cluster_schemas::app::{ExecSpec, LIMIT_NAMES};
 use cluster_schemas::name::{NAME_MAX, check_name};
 
@@ -105,7 +107,7 @@ pub fn exec_unit(app: &str, exec: &ExecSpec, values: &Values<'_>) -> Result<Stri
     line("Type", "exec");
     line("ExecStart", &exec_start(exec, values)?);
     line("ExecReload", "/bin/kill -HUP $MAINPID");
-    for (name, value) in environment(app, exec, values)? {
+    for (name, value) in environment(app, Some(&exec.environment), values)? {
         line("Environment", &quote(&format!("{name}={}", specifiers(&value))));
     }
     if let Some(user) = &exec.user {
@@ -126,6 +128,24 @@ pub fn exec_unit(app: &str, exec: &ExecSpec, values: &Values<'_>) -> Result<Stri
     Ok(owned(app, &text))
 }
 
+/// Arguments and environment of a command that the agent itself runs for App `app`, with everything filled in: the environment of the
+/// App's own command, and ours.
+///
+/// # Errors
+/// What of it cannot be handed to a program; see [`TextError`].
+pub fn process(app: &str, command: &[String], exec: Option<&ExecSpec>, values: &Values<'_>) -> Result<Process, TextError> {
+    let arguments = |(index, argument): (usize, &String)| {
+        substitute(argument, values).and_then(|value| check_value(&format!("command[{index}]"), value))
+    };
+    let command = command.iter().enumerate().map(arguments).collect::<Result<Vec<_>, _>>()?;
+    check_program(command.first().ok_or(TextError::NoCommand)?)?;
+    let own = exec.map(|exec| &exec.environment);
+    Ok((command, environment(app, own, values)?))
+}
+
+/// Arguments and environment.
+pub type Process = (Vec<String>, Vec<(String, String)>);
+
 fn exec_start(exec: &ExecSpec, values: &Values<'_>) -> Result<String, TextError> {
     let mut arguments = Vec::with_capacity(exec.command.len());
     for (index, argument) in exec.command.iter().enumerate() {
@@ -145,10 +165,10 @@ fn exec_start(exec: &ExecSpec, values: &Values<'_>) -> Result<String, TextError>
 }
 
 /// The App's environment with ours behind it: the later one of two equal names wins.
-fn environment(app: &str, exec: &ExecSpec, values: &Values<'_>) -> Result<Vec<(String, String)>, TextError> {
-    let mut all = Vec::with_capacity(exec.environment.len() + 4);
+fn environment(app: &str, own: Option<&BTreeMap<String, String>>, values: &Values<'_>) -> Result<Vec<(String, String)>, TextError> {
+    let mut all = Vec::new();
     let mut total = 0;
-    for (name, value) in &exec.environment {
+    for (name, value) in own.into_iter().flatten() {
         let field = format!("environment {name}");
         let good = name.chars().enumerate().all(|(at, c)| c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit()));
         if !good || name.is_empty() {

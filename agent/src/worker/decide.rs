@@ -4,9 +4,11 @@ use cluster_schemas::app::VipSpec;
 use cluster_schemas::assignment::Role;
 use serde::{Deserialize, Serialize};
 
+use super::health::Fitness;
 use super::target::{PartitionsFile, RoleFile, Target, Wish};
 use crate::drivers::unit_change::needs_restart;
 use crate::drivers::{ActiveState, Gate, UnitState};
+use crate::health::budget::Restarts;
 
 /// What the worker remembers of this boot, in `/run/clusterctl/APP/agent.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,10 @@ pub struct Memory {
     pub partitions: Option<PartitionsFile>,
     /// The partition file that the process was last seen to know (started with, or reloaded after).
     pub confirmed: Option<PartitionsFile>,
+    /// The unit's run that was last found healthy; empty where the present one was not.
+    pub healthy_run: String,
+    /// Restarts because of failed checks.
+    pub restarts: Restarts,
 }
 
 impl Memory {
@@ -58,6 +64,8 @@ pub struct Seen {
     pub young: bool,
     /// The last attempt to run it here failed, and still counts.
     pub failure_counts: bool,
+    /// What its checks say.
+    pub fitness: Fitness,
 }
 
 /// The next thing to do.
@@ -195,6 +203,9 @@ fn run(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> 
             return if seen.unit.can_reload { Step::Reload } else { Step::Restart };
         }
         if !seen.backing_off {
+            if seen.fitness.restart {
+                return Step::Restart;
+            }
             if content.is_some_and(|text| needs_restart(&memory.started_with, text)) {
                 return Step::Restart;
             }

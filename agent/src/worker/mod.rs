@@ -8,7 +8,9 @@
 //!
 //! Assumptions: steps are idempotent, so an agent that is killed between two of them goes on where it was.
 
+mod content;
 pub mod decide;
+pub mod health;
 mod jobs;
 #[cfg(test)]
 mod life;
@@ -35,6 +37,7 @@ use crate::drivers::unit_change::needs_restart;
 use crate::drivers::{ActiveState, Conflict, Gate, Held, UnitError, Units, Vips, unit_text};
 use crate::fences::Armed;
 use crate::worker::decide::{Memory, Seen, Step};
+use crate::worker::health::{Fitness, Health, Standing};
 use crate::worker::target::{Desired, Target, Wish, target};
 use crate::worker::warnings::Warnings;
 
@@ -74,6 +77,8 @@ pub struct Report {
     pub generation: u64,
     /// [`Tenures::version`](target::Tenures) that the worker acted on.
     pub tenures: u64,
+    /// What leases have to know of its health.
+    pub standing: Standing,
     /// The unit's cgroup below the root of the hierarchy; empty while it has none.
     pub cgroup: String,
 }
@@ -117,9 +122,10 @@ pub struct Worker<U, V> {
     saw_failed: bool,
     /// When the App last failed here, and with which version of its spec.
     failed: Option<(Instant, u64)>,
-    reported: Option<(AppObserved, u64)>,
+    reported: Option<(AppObserved, u64, Standing)>,
     refreshed: Instant,
     warnings: Warnings,
+    health: Health,
 }
 
 impl<U: Units, V: Vips> Worker<U, V> {
@@ -143,6 +149,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             reported: None,
             refreshed: Instant::now(),
             warnings: Warnings::default(),
+            health: Health::default(),
         }
     }
 
@@ -173,14 +180,15 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     if std::mem::take(&mut self.looked_in_vain) {
                         self.forget_trouble();
                     }
-                    self.note_failed_unit(&target, &seen, desired.entry.generation).await;
-                    let exclusive = matches!(desired.entry.mode, Mode::Singleton | Mode::Ring);
-                    self.warnings.seen(clock::since_boot(), exclusive, &seen.unit);
                     let text = self.unit_content(&desired);
                     seen.outdated = match &text {
                         Ok(text) => text.as_ref().is_some_and(|text| needs_restart(&self.memory.started_with, text)),
                         Err(_) => true,
                     };
+                    seen.fitness = self.check_health(&desired, &target, &seen);
+                    self.note_failed_unit(&target, &seen, desired.entry.generation).await;
+                    let exclusive = matches!(desired.entry.mode, Mode::Singleton | Mode::Ring);
+                    self.warnings.seen(clock::since_boot(), exclusive, &seen.unit);
                     let content = match &text {
                         Ok(content) => content.as_deref(),
                         Err(trouble) => {
@@ -193,7 +201,11 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     if text.is_err() && target.run == Wish::Yes {
                         Step::Settled
                     } else {
-                        decide::next(&target, content, &self.memory, &seen)
+                        let step = decide::next(&target, content, &self.memory, &seen);
+                        if step == Step::Restart {
+                            self.note_restart(&seen.fitness);
+                        }
+                        step
                     }
                 }
                 Err(error) => {
@@ -215,11 +227,13 @@ impl<U: Units, V: Vips> Worker<U, V> {
                         }
                     };
                     let refresh_at = self.next_refresh(&target);
-                    let (retry_at, young_until) = (self.retry_at, self.young_until);
+                    let (retry_at, young_until, restart_at) = (self.retry_at, self.young_until, self.health.again());
                     tokio::select! {
                         changed = self.desired.changed() => if changed.is_err() { return },
                         () = sleep_until(young_until) => {}
                         () = unit_changed => {}
+                        () = self.health.changed() => {}
+                        () = sleep_until(restart_at) => {}
                         Ok(()) = vip_changes.changed() => {}
                         conflict = next_conflict(&mut conflicts) => {
                             let vip = target.vip.as_ref().map(|(vip, ..)| vip);
@@ -302,6 +316,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             backing_off: self.retry_at.is_some(),
             young: self.young_until.is_some(),
             failure_counts: self.failed.is_some(),
+            fitness: Fitness::default(),
         })
     }
 
@@ -322,24 +337,9 @@ impl<U: Units, V: Vips> Worker<U, V> {
         let wants_vip = target.run.may_stay() && target.vip.as_ref().is_some_and(|(_, wish, _)| wish.may_stay());
         if seen.unit.is_running() && self.retry_at.is_none() && (!wants_vip || seen.vip_present) {
             self.forget_trouble();
-            self.failed = None;
+            // What is not known to be healthy may have come up only to fail again.
+            self.failed = self.failed.filter(|_| !seen.fitness.passes);
         }
-    }
-
-    /// The unit's text where the agent writes it.
-    fn unit_content(&self, desired: &Desired) -> Result<Option<String>, String> {
-        let run = &desired.entry.run;
-        if let Some(exec) = &run.exec {
-            let folder = self.parts.folder.to_string_lossy();
-            let values = unit_text::Values {
-                node: &self.parts.node,
-                node_address: desired.node_address.as_deref(),
-                database_path: run.database.as_ref().map(|d| d.path.as_str()),
-                app_runtime_dir: &folder,
-            };
-            return unit_text::exec_unit(&self.parts.app, exec, &values).map(Some).map_err(|e| cluster_telemetry::chain(&e));
-        }
-        Ok(run.unit.as_ref().and_then(|u| u.content.as_ref()).map(|text| unit_text::owned(&self.parts.app, text)))
     }
 
     async fn report(&mut self, desired: &Desired, target: &Target, seen: &Seen) {
@@ -347,11 +347,12 @@ impl<U: Units, V: Vips> Worker<U, V> {
         if observed.message.is_empty() {
             observed.message = self.warnings.text(clock::since_boot());
         }
-        let tenures = desired.tenures.version;
-        if self.reported.as_ref() != Some(&(observed.clone(), tenures)) {
-            self.reported = Some((observed.clone(), tenures));
+        let (tenures, standing) = (desired.tenures.version, self.standing(desired, target, seen));
+        if self.reported.as_ref() != Some(&(observed.clone(), tenures, standing)) {
+            self.reported = Some((observed.clone(), tenures, standing));
             let cgroup = seen.unit.control_group.clone();
-            let report = Report { app: self.parts.app.clone(), observed: Some(observed), generation: desired.generation, tenures, cgroup };
+            let report =
+                Report { app: self.parts.app.clone(), observed: Some(observed), generation: desired.generation, tenures, standing, cgroup };
             // The manager is gone only when the agent ends.
             let _told = self.parts.reports.send(report).await;
         }
@@ -545,7 +546,14 @@ impl<U: Units, V: Vips> Worker<U, V> {
         self.memory = Memory::default();
         self.reported = None;
         let tenures = self.desired.borrow().tenures.version;
-        let report = Report { app: self.parts.app.clone(), observed: None, generation, tenures, cgroup: String::new() };
+        let report = Report {
+            app: self.parts.app.clone(),
+            observed: None,
+            generation,
+            tenures,
+            standing: Standing::default(),
+            cgroup: String::new(),
+        };
         let _told = self.parts.reports.send(report).await;
         true
     }

@@ -22,7 +22,7 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
     let wants_vip = target.vip.as_ref().is_some_and(|(_, wish, _)| wish.may_stay());
     // What still runs by an earlier spec says nothing about this one.
     let by_this_spec = seen.unit.is_running() && !seen.outdated;
-    let healthy = target.run.may_stay() && by_this_spec && (!wants_vip || seen.vip_present);
+    let healthy = target.run.may_stay() && by_this_spec && seen.fitness.passes && (!wants_vip || seen.vip_present);
     let singleton = entry.mode == Mode::Singleton;
     AppObserved {
         uid: entry.uid.clone(),
@@ -51,7 +51,7 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
             main_pid: seen.unit.main_pid,
             restarts: seen.unit.restarts,
         }),
-        message: trouble.to_owned(),
+        message: if trouble.is_empty() { seen.fitness.why.clone() } else { trouble.to_owned() },
     }
 }
 
@@ -75,6 +75,7 @@ fn state(target: &Target, seen: &Seen, gone: bool, trouble: &str) -> InstanceSta
         };
     }
     match seen.unit.active_state {
+        ActiveState::Active | ActiveState::Reloading if !seen.outdated && seen.fitness.spent => InstanceState::Failed,
         ActiveState::Active | ActiveState::Reloading if !seen.outdated => InstanceState::Running,
         ActiveState::Active | ActiveState::Reloading if !trouble.is_empty() => InstanceState::Failed,
         ActiveState::Active | ActiveState::Reloading => InstanceState::Starting,

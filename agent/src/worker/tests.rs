@@ -6,6 +6,7 @@ use cluster_schemas::node::InstanceState;
 use proptest::prelude::*;
 
 use super::decide::{Memory, Seen, Step, next};
+use super::health::Fitness;
 use super::observe::observed;
 use super::target::{Desired, Target, Tenures, target};
 use crate::drivers::{ActiveState, LoadState, UnitState};
@@ -74,6 +75,7 @@ struct World {
     file: String,
     young: bool,
     backing_off: bool,
+    fitness: Fitness,
     steps: Vec<Step>,
 }
 
@@ -101,6 +103,7 @@ impl World {
             backing_off: self.backing_off,
             young: self.young,
             failure_counts: false,
+            fitness: self.fitness.clone(),
         }
     }
 
@@ -280,6 +283,28 @@ fn a_hot_standby_runs_and_only_role_and_address_move() {
     assert!(world.order(|s| *s == Step::Reload) < world.order(|s| matches!(s, Step::ReleaseVip(_))));
     assert!(!world.report(&giving_up).holds && world.running.is_some());
     assert_eq!(told(&world), Some((Role::Standby, 0)));
+}
+
+fn sick(restart: bool) -> Fitness {
+    Fitness { passes: false, restart, spent: !restart, why: "unhealthy: answered 503".to_owned() }
+}
+
+#[test]
+fn an_unhealthy_instance_is_restarted_where_it_is_while_its_budget_lasts() {
+    let mut world = World::default();
+    let active = singleton(Role::Active, 3);
+    world.settle(&active);
+    world.steps.clear();
+    world.fitness = sick(true);
+    assert!(world.step(&active), "{:?}", world.steps);
+    assert_eq!(world.steps, [Step::Restart]);
+    let report = world.report(&active);
+    assert_eq!((report.state, report.healthy, report.holds), (InstanceState::Running, false, true), "with role and address");
+    assert_eq!(report.message, "unhealthy: answered 503");
+    world.fitness = sick(false);
+    world.settle(&active);
+    assert_eq!(world.steps, [Step::Restart, Step::Settled], "no more than the budget");
+    assert_eq!((world.report(&active).state, world.report(&active).healthy), (InstanceState::Failed, false));
 }
 
 /// Rule F5: a fence ends it once, and it comes back as a standby.

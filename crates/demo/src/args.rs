@@ -25,6 +25,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) echo: Option<SocketAddr>,
 
+    /// While this file exists, `/healthz` answers 503: to see what an unhealthy instance leads to.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) sick_file: Option<PathBuf>,
+
     /// Where the agent says which role this instance has.
     #[arg(long, value_name = "PATH", env = "CLUSTERCTL_ROLE_FILE")]
     pub(crate) role_file: Option<PathBuf>,

@@ -2,10 +2,12 @@
 
 use std::future::IntoFuture as _;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State as Shared;
+use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use sd_notify::NotifyState;
@@ -30,7 +32,7 @@ pub(crate) async fn run(args: Args) -> io::Result<()> {
     let terminate = signal(SignalKind::terminate())?;
     let interrupt = signal(SignalKind::interrupt())?;
 
-    let (listen, append, echo) = (args.listen, args.append.clone(), args.echo);
+    let (listen, append, echo, sick) = (args.listen, args.append.clone(), args.echo, args.sick_file.clone());
     let started_at = jiff::Timestamp::now().round(jiff::Unit::Millisecond).unwrap_or_default().to_string();
     let mut state = State::new(args, std::process::id(), started_at, hostname());
     state.read_files().iter().for_each(|reason| log(reason));
@@ -51,7 +53,10 @@ pub(crate) async fn run(args: Args) -> io::Result<()> {
     log(&format!("listening on {}", listener.local_addr()?));
     notify(&[NotifyState::Ready]);
 
-    let router = Router::new().route("/", get(identity)).route("/healthz", get(|| async { "ok\n" })).with_state(Arc::clone(&state));
+    let router = Router::new()
+        .route("/", get(identity))
+        .route("/healthz", get(move || std::future::ready(health(sick.as_deref()))))
+        .with_state(Arc::clone(&state));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serve = axum::serve(listener, router).with_graceful_shutdown(async {
         // An error means that the sender is gone, which asks for the same.
@@ -91,6 +96,13 @@ fn reload(state: &Mutex<State>) {
     }
     lock(state).reload().iter().for_each(|reason| log(reason));
     notify(&[NotifyState::Ready]);
+}
+
+fn health(sick: Option<&Path>) -> (StatusCode, &'static str) {
+    match sick.is_some_and(Path::exists) {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "sick\n"),
+        false => (StatusCode::OK, "ok\n"),
+    }
 }
 
 async fn identity(Shared(state): Shared<Arc<Mutex<State>>>) -> Json<Identity> {

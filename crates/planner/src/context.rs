@@ -263,6 +263,7 @@ fn is_run_of(run: &RunSpec, app: &App) -> bool {
         && run.standby == spec.standby
         && run.database == spec.database
         && run.hooks == spec.hooks
+        && run.health == spec.health
 }
 
 /// The part of the spec that says what runs.
@@ -273,6 +274,7 @@ pub(crate) fn run_spec(app: &App) -> RunSpec {
         standby: app.spec.standby,
         database: app.spec.database.clone(),
         hooks: app.spec.hooks.clone(),
+        health: app.spec.health.clone(),
     }
 }
 

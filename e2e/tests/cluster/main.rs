@@ -12,6 +12,7 @@ mod controllers;
 mod crash;
 mod faults;
 mod harness;
+mod health;
 mod http;
 mod input;
 mod observe;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
             a_text_with_a_mistake_is_told_and_what_runs_goes_on,
             a_changed_vip_leaves_the_old_address,
         ],
+        health: [an_unhealthy_active_is_restarted_and_then_fails_over],
         agents: [
             a_restarted_or_killed_agent_adopts_what_runs,
             agents_killed_between_any_two_steps_converge,

@@ -17,8 +17,7 @@ const DROPPED: [&str; 5] =
     ["/status", "/metadata/uid", "/metadata/generation", "/metadata/creationTimestamp", "/metadata/deletionTimestamp"];
 
 /// Fields that the design has and this version has not.
-pub(super) const NOT_IMPLEMENTED: [&str; 7] = [
-    "/spec/health",
+pub(super) const NOT_IMPLEMENTED: [&str; 6] = [
     "/spec/services",
     "/spec/hooks/onActive",
     "/spec/hooks/onPassive",
@@ -28,7 +27,7 @@ pub(super) const NOT_IMPLEMENTED: [&str; 7] = [
 ];
 
 /// Most known fields that a message lists.
-const LISTED_MAX: usize = 12;
+const LISTED_MAX: usize = 16;
 
 /// Longest text that a hint writes in another way, in bytes: cut, it would be no help.
 const REMEDY_BYTES_MAX: usize = 40;

@@ -82,6 +82,8 @@ rules! {
     StandbyRefused => "standby-refused",
     /// No lease, or one that is too short or too long.
     FailoverLease => "failover-lease",
+    /// `onQuorumLoss: Keep` with something that must stay exclusive.
+    QuorumLossRefused => "quorum-loss-refused",
     /// `database` with a mode that has no single writer.
     DatabaseRefused => "database-refused",
     /// Neither `unit` nor `exec`.
@@ -140,6 +142,12 @@ rules! {
     HooksRefused => "hooks-refused",
     /// A time-out that cannot be read, or one that is too long.
     HookTimeout => "hook-timeout",
+    /// `health` without a check, or with several.
+    HealthCheck => "health-check",
+    /// A time of `health` that cannot be read, or is out of its range.
+    HealthTime => "health-time",
+    /// A path, a status or a sub-state that no check can have.
+    HealthValue => "health-value",
     /// A database path that is not absolute and normalised, or lies where nothing is kept.
     DatabasePath => "database-path",
 }

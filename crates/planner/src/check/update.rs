@@ -13,7 +13,8 @@ pub(super) fn held_back(app: &App, entry: &AppAssignment, before: Option<&AppAss
 
 fn is_newest(app: &App, run: &RunSpec) -> bool {
     let spec = &app.spec;
-    (&run.unit, &run.exec, run.standby, &run.database, &run.hooks) == (&spec.unit, &spec.exec, spec.standby, &spec.database, &spec.hooks)
+    let commands = (&run.hooks, &run.health) == (&spec.hooks, &spec.health);
+    commands && (&run.unit, &run.exec, run.standby, &run.database) == (&spec.unit, &spec.exec, spec.standby, &spec.database)
 }
 
 pub(super) fn check(app: &App, at: &[Site<'_>], report: &mut Report) {

@@ -292,7 +292,7 @@ fn partitions_of_a_lost_node_are_taken_by_all_and_balanced_again() {
 #[test]
 fn the_lease_of_the_spec_or_else_the_clusters_reaches_every_candidate() {
     let mut app = mk_app("db", Mode::Singleton);
-    app.spec.failover = Some(cluster_schemas::failover::FailoverSpec { lease: Some("300ms".to_owned()) });
+    app.spec.failover = Some(cluster_schemas::failover::FailoverSpec { lease: Some("300ms".to_owned()), ..Default::default() });
     let mut agents = Agents::of(3, [app, mk_app("other", Mode::Singleton)]);
     agents.settle();
     let lengths: Vec<(u64, u64)> = agents.assignments.values().map(|a| (a.apps["db"].lease_ms, a.apps["other"].lease_ms)).collect();

@@ -4,7 +4,7 @@ use super::super::rule::Rule;
 use super::super::text::quote;
 use super::Checker;
 use crate::app::Mode;
-use crate::failover::parse_lease;
+use crate::failover::{QuorumLoss, parse_lease};
 use crate::update::UpdateOrder;
 
 impl Checker<'_> {
@@ -20,6 +20,20 @@ impl Checker<'_> {
             let message = format!("{} is no lease", quote(lease));
             self.value("/spec/failover/lease", Rule::FailoverLease, message, "write a time from `200ms` to `5s`".to_owned());
         }
+        if failover.on_quorum_loss != QuorumLoss::Keep {
+            return;
+        }
+        let spec = &self.app.spec;
+        let why = match (spec.database.is_some(), spec.mode) {
+            (true, _) => "a database that two instances write has no one history",
+            (_, Mode::Ring) if self.sound("/spec/mode") => "a partition that two members own is no partition",
+            _ => {
+                let message = "`onQuorumLoss: Keep` is not implemented yet";
+                return self.value("/spec/failover/onQuorumLoss", Rule::NotImplemented, message, "leave it out".to_owned());
+            }
+        };
+        let message = format!("`Keep` gives up exclusivity, and {why}");
+        self.value("/spec/failover/onQuorumLoss", Rule::QuorumLossRefused, message, "write `Stop`, or leave it out".to_owned());
     }
 
     fn update(&mut self) {

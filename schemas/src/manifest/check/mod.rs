@@ -1,6 +1,7 @@
 //! The second pass, second half: the rules for values and across fields, on an App that has the right shape.
 
 mod changes;
+mod health;
 mod network;
 mod placement;
 mod run;
@@ -38,6 +39,7 @@ pub(super) fn check(app: &App, bad: &Bad, problems: &mut Problems) {
     checker.database();
     checker.placement();
     checker.changes();
+    checker.health();
 }
 
 struct Checker<'a> {

@@ -217,7 +217,7 @@ impl Checker<'_> {
     }
 
     /// A name that useradd(8) and systemd take, or a number.
-    fn account(&mut self, pointer: &str, noun: &str, given: Option<&str>) {
+    pub(super) fn account(&mut self, pointer: &str, noun: &str, given: Option<&str>) {
         let Some(given) = given else { return };
         let number = given.parse::<u32>().is_ok_and(|n| n < u32::MAX && n.to_string() == given);
         let first = given.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
