@@ -25,6 +25,9 @@ pub struct Config {
     /// The first voters (rule B6): one node at `clusterctl init`. Later sets are learnt from the voters themselves.
     #[serde(default)]
     pub voters: Vec<String>,
+    /// This node only votes on leases: no App is ever placed on it (protocols B5.6).
+    #[serde(default)]
+    pub witness: bool,
     /// Labels for `placement.nodeSelector`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

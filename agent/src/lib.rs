@@ -18,4 +18,5 @@ pub mod lease;
 pub mod manager;
 pub mod run;
 pub mod store;
+pub mod takeovers;
 pub mod worker;

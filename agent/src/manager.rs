@@ -10,20 +10,21 @@ use cluster_bus::{Beat, Change};
 use cluster_lease::types::Slot;
 use cluster_schemas::assignment::{AppAssignment, Order, Role};
 use cluster_schemas::name::check_name;
-use cluster_schemas::node::{ActiveRecord, AppObserved};
+use cluster_schemas::node::{ActiveRecord, AppObserved, InstanceState};
 use cluster_schemas::{Assignment, Heartbeat, NodeStatus};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::accept::{Verdict, judge};
-use crate::candidacies::{Here, given_up, has_tenures, stopped, tenures_of, wanted};
+use crate::candidacies::{Here, app_slot, given_up, has_tenures, stopped, tenures_of, wanted};
 use crate::clock;
 use crate::drivers::{Units, Vips};
 use crate::fences::Fences;
 use crate::journal::Journal;
 use crate::lease::LeaseHandle;
 use crate::lease::view::{Command, LeaseView, Wanted};
+use crate::takeovers::TakeOvers;
 use crate::worker::health::Standing;
 use crate::worker::observe::is_active;
 use crate::worker::target::{Desired, Tenures};
@@ -128,6 +129,8 @@ pub struct Manager<U, V> {
     view: Arc<LeaseView>,
     /// What was asked of the lease host last.
     asked: BTreeMap<Slot, Wanted>,
+    /// How the present tenures began.
+    takeovers: TakeOvers,
     problems: BTreeMap<&'static str, String>,
     /// Since when the leader's beat knows a newer assignment than ours.
     behind_since: Option<Duration>,
@@ -155,6 +158,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
             leases,
             view,
             asked: BTreeMap::new(),
+            takeovers: TakeOvers::default(),
             problems: BTreeMap::new(),
             behind_since: None,
             highest_term: 0,
@@ -257,6 +261,10 @@ impl<U: Units, V: Vips> Manager<U, V> {
                 }
             }
         }
+        if self.assignment.as_ref().is_some_and(|a| a.cordoned) {
+            // P7: it goes only if nobody else does.
+            wants.values_mut().for_each(|wanted| wanted.ready = false);
+        }
         for (app, handle) in &self.workers {
             let entry = self.assignment.as_ref().filter(|_| !self.removed).and_then(|a| a.apps.get(app));
             given_up(&node, app, entry, handle.standing, &self.view, &mut gives);
@@ -286,8 +294,13 @@ impl<U: Units, V: Vips> Manager<U, V> {
                 }
             }
             handle.nothing_left = observed.is_none().then_some(generation);
-            if observed.is_some() {
-                handle.observed = observed;
+            if let Some(seen) = observed {
+                if tenures == handle.tenures.version {
+                    let acquired = app_slot(&app).and_then(|slot| self.view.acquired.get(&slot));
+                    let now = (cluster_fence::clock::now(), jiff::Timestamp::now());
+                    self.takeovers.look(&self.identity.node, &app, &seen, acquired, now);
+                }
+                handle.observed = Some(seen);
             }
         }
         self.let_go_of_finished().await;
@@ -537,8 +550,9 @@ impl<U: Units, V: Vips> Manager<U, V> {
         let actives: BTreeMap<String, ActiveRecord> = status
             .apps
             .iter()
-            .filter(|(_, o)| is_active(o))
-            .map(|(app, o)| (app.clone(), ActiveRecord { uid: o.uid.clone(), node: self.identity.node.clone(), epoch: o.epoch }))
+            // Told once, when it serves or cannot: a take-over that is under way is not worth a write for each of its steps.
+            .filter(|(_, o)| is_active(o) || o.leased > 0 && o.state == InstanceState::Failed)
+            .map(|(app, o)| (app.clone(), self.active_record(app, o)))
             .collect();
         self.outputs.status.send_if_modified(|now| {
             let changed = *now != status;
@@ -554,6 +568,11 @@ impl<U: Units, V: Vips> Manager<U, V> {
             }
             changed
         });
+    }
+
+    fn active_record(&self, app: &str, seen: &AppObserved) -> ActiveRecord {
+        let takeover = self.takeovers.of(app, seen.epoch);
+        ActiveRecord { uid: seen.uid.clone(), node: self.identity.node.clone(), epoch: seen.epoch, takeover, history: Vec::new() }
     }
 
     /// Whether every worker that has something to do reported at least once.

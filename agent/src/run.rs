@@ -164,6 +164,7 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
         addresses: std::collections::BTreeMap::new(),
         boot_id: boot_id.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        witness: config.witness,
         registered_at: None,
     };
     let (member, mut membership) = watch::channel(store::Membership::default());

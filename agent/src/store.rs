@@ -116,8 +116,14 @@ pub async fn record_actives(
 async fn write_active(kv: &Kv<ActiveRecord>, app: &str, record: &ActiveRecord) -> Result<(), KvError> {
     let key = format!("active.{app}");
     match kv.get(&key).await? {
-        Some(present) if present.value == *record || (present.value.uid == record.uid && present.value.epoch > record.epoch) => Ok(()),
-        Some(present) => kv.update(&key, record, present.revision).await.map(|_| ()),
+        Some(present) if present.value.uid == record.uid && present.value.epoch > record.epoch => Ok(()),
+        Some(present) => {
+            let next = record.clone().after(&present.value);
+            if next == present.value {
+                return Ok(());
+            }
+            kv.update(&key, &next, present.revision).await.map(|_| ())
+        }
         None => kv.create(&key, record).await.map(|_| ()),
     }
 }

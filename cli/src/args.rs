@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::failovers::FailoversArgs;
 use crate::node::NodeArgs;
 use crate::recover::RecoverArgs;
 use crate::setup;
+use crate::switchover::SwitchoverArgs;
 
 /// Exit codes as `--help` shows them; README.md of this folder has the same list.
 const EXIT_CODES: &str = "\
@@ -64,8 +66,12 @@ pub(crate) enum Command {
     Fmt(FmtArgs),
     /// Print the versions of client and controller
     Version(VersionArgs),
-    /// Forget a node that is gone
+    /// Set a node apart, empty it, or forget one that is gone
     Node(NodeArgs),
+    /// Have a Singleton be active on another node
+    Switchover(SwitchoverArgs),
+    /// Tell how and how fast Singletons were taken over
+    Failovers(FailoversArgs),
     /// Show a store that the nodes do not follow, and sign it
     Recover(RecoverArgs),
     /// Begin a new cluster: write the configuration of its first machine
@@ -116,7 +122,7 @@ pub(crate) struct FmtArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// Kinds (apps, nodes, assignments) and names of objects: `apps`, `apps,nodes`, `app database cache`, `app/database node/n1`; or one of
-    /// the lists `voters`, `leases`
+    /// the lists `voters`, `leases`, `failovers`
     #[arg(required = true, value_name = "KIND [NAME]... | KIND/NAME")]
     pub(crate) resources: Vec<String>,
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::args::{Format, GetArgs};
 use crate::client::{Client, encode};
 use crate::error::{CliError, Exit};
+use crate::failovers;
 use crate::held::Held;
 use crate::io::Io;
 use crate::output::{apps, assignments, document, nodes};
@@ -19,6 +20,9 @@ use crate::suggest;
 pub(crate) fn run(args: &GetArgs, connect: impl FnOnce() -> Result<Client, CliError>, io: &mut Io<'_>) -> Result<Exit, CliError> {
     if let Some(held) = Held::asked(&args.resources) {
         return held.run(args, &connect()?, io);
+    }
+    if let Some(asked) = failovers::asked(args) {
+        return failovers::run(&asked, &connect()?, io);
     }
     let selections = resource::parse(&args.resources, &[Kind::App, Kind::Node, Kind::Assignment])?;
     let client = connect()?;

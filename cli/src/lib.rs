@@ -10,6 +10,7 @@ mod config;
 mod delete;
 mod describe;
 mod error;
+mod failovers;
 mod fmt;
 mod get;
 mod held;
@@ -22,6 +23,7 @@ mod resource;
 mod ring;
 mod setup;
 mod suggest;
+mod switchover;
 mod version;
 
 use std::ffi::OsString;
@@ -67,6 +69,8 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Fmt(args) => fmt::run(&args, io),
         Command::Version(args) => version::run(&args, connect, io),
         Command::Node(args) => node::run(&args, &connect()?, io),
+        Command::Switchover(args) => switchover::run(&args, &connect()?, io),
+        Command::Failovers(args) => failovers::run(&args, &connect()?, io),
         Command::Recover(args) => recover::run(&args, &connect()?, io),
         Command::Init(args) => setup::init(&args, io),
         Command::Join(args) => setup::join(&args, io),

@@ -5,7 +5,7 @@ mod records;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cluster_bus::{Bucket, Bus, Change, Revised};
+use cluster_bus::{Bucket, Bus, Change, CordonOrder, HandoverOrder, Revised};
 use cluster_schemas::{AppStatus, Assignment, Node, NodeStatus};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,6 +14,10 @@ use tracing::warn;
 
 use crate::world::{ActiveRecord, SharedWorld, World};
 
+/// Keys of cordons, which begin with [`CORDON_PREFIX`](cluster_bus::CORDON_PREFIX).
+const CORDONS: &str = "cordon.*";
+/// Keys of switchovers, which begin with [`HANDOVER_PREFIX`](cluster_bus::HANDOVER_PREFIX).
+const HANDOVERS: &str = "switchover.*";
 /// Wait before subscribing again after the client gave a subscription up.
 const SUBSCRIBE_RETRY: Duration = Duration::from_millis(250);
 
@@ -29,6 +33,8 @@ pub fn start(bus: &Bus, world: &SharedWorld) -> JoinSet<()> {
     feed(&mut tasks, bus, world, Bucket::Status, "app.*", |w| &mut w.app_statuses, |_, entry: Revised<AppStatus>| entry);
     feed(&mut tasks, bus, world, Bucket::Status, "active.*", |w| &mut w.actives, |_, entry: Revised<ActiveRecord>| entry.value);
     feed(&mut tasks, bus, world, Bucket::Assignments, "node.*", |w| &mut w.assignments, |_, entry: Revised<Assignment>| entry);
+    feed(&mut tasks, bus, world, Bucket::Nodes, CORDONS, |w| &mut w.cordons, |_, entry: Revised<CordonOrder>| entry.value);
+    feed(&mut tasks, bus, world, Bucket::Assignments, HANDOVERS, |w| &mut w.handovers, |_, entry: Revised<HandoverOrder>| entry.value);
     tasks.spawn(hear_heartbeats(bus.clone(), world.clone()));
     tasks.spawn(hear_beats(bus.clone(), world.clone()));
     tasks

@@ -17,6 +17,7 @@
 pub mod api;
 pub mod config;
 pub mod feed;
+pub mod handover;
 pub mod leadership;
 pub mod orders;
 pub mod reconcile;

@@ -6,7 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use cluster_bus::{Bucket, Bus, Kv, KvError, LEADER_KEY, LeaderRecord, MARK_KEY, REMOVAL_PREFIX, Removal, Revised, StoreMark};
+use cluster_bus::{
+    Bucket, Bus, CORDON_PREFIX, CordonOrder, HandoverOrder, Kv, KvError, LEADER_KEY, LeaderRecord, MARK_KEY, REMOVAL_PREFIX, Removal,
+    Revised, StoreMark,
+};
 use cluster_planner::{Input, LeasedPlan, Plan, plan_leased};
 use cluster_schemas::assignment::Order;
 use cluster_schemas::{App, AppStatus, Assignment, Node, NodeStatus};
@@ -16,7 +19,7 @@ use tracing::{debug, error, info, warn};
 use crate::leadership::{Lead, Leadership, LeadershipHandle};
 use crate::recovery::{Gate, Hold, assess, signed};
 use crate::world::{ActiveRecord, SharedWorld};
-use crate::{orders, status};
+use crate::{handover, orders, status};
 
 /// Time passes for heartbeats without any message; this often the loop looks.
 const TICK: Duration = Duration::from_millis(500);
@@ -54,6 +57,8 @@ struct Planned {
     epochs: BTreeMap<String, u64>,
     /// Why nothing is planned, as last said in the log.
     holds: BTreeSet<Hold>,
+    /// Since when operators' wishes to move a Singleton are known.
+    handovers: handover::Known,
 }
 
 impl Planned {
@@ -96,6 +101,8 @@ struct Stores {
     nodes: Kv<Node>,
     removals: Kv<Removal>,
     node_statuses: Kv<NodeStatus>,
+    cordons: Kv<CordonOrder>,
+    handovers: Kv<HandoverOrder>,
 }
 
 /// Runs the loop for ever. `lease` is that of Apps which name none.
@@ -111,6 +118,8 @@ pub async fn run(bus: Bus, world: SharedWorld, mut leadership: LeadershipHandle,
         nodes: bus.open(Bucket::Nodes).await,
         removals: bus.open(Bucket::Nodes).await,
         node_statuses: bus.open(Bucket::Status).await,
+        cordons: bus.open(Bucket::Nodes).await,
+        handovers: bus.open(Bucket::Assignments).await,
     };
     let mut changes = world.changes();
     let mut leading: Option<(Lead, Planned)> = None;
@@ -191,6 +200,7 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
             let floor = floors.entry(slot.clone()).or_insert(0);
             *floor = (*epoch).max(*floor);
         }
+        let handovers = handover::wishes(&world);
         let input = Input {
             incarnation: &lead.incarnation,
             term: lead.term,
@@ -199,6 +209,7 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
             assignments: &planned.assignments,
             lease_ms,
             epoch_floors: &floors,
+            handovers: &handovers,
         };
         let LeasedPlan { adopted, bare, plan: result } = plan_leased(&input);
         let violations = cluster_planner::check::check(&Input { assignments: &adopted, ..input }, &bare);
@@ -219,6 +230,7 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
     write_assignments(&stores.assignments, lead, planned, &result).await?;
     remove_nodes(stores, world, lead, planned).await?;
     remove_gone(stores, &result, &revisions).await?;
+    handover::settle(&stores.handovers, world, &mut planned.handovers).await.map_err(PassError::Store)?;
     write_statuses(stores, world, statuses).await
 }
 
@@ -302,6 +314,7 @@ async fn remove_nodes(stores: &Stores, world: &SharedWorld, lead: &Lead, planned
             // Its agent wrote in between; the next pass goes on.
             continue;
         }
+        forget(&stores.cordons, &format!("{CORDON_PREFIX}{node}")).await?;
         forget(&stores.removals, &format!("{REMOVAL_PREFIX}{node}")).await?;
         info!(node, force = removal.force, "forgotten");
     }

@@ -256,6 +256,7 @@ mod tests {
                         addresses: BTreeMap::new(),
                         boot_id: "b".to_owned(),
                         agent_version: "0".to_owned(),
+                        witness: false,
                         capacity: None,
                         registered_at: None,
                     },

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use cluster_bus::{Beat, LeaderRecord, RecoveryRecord, Removal, Revised, StoreMark};
+use cluster_bus::{Beat, CordonOrder, HandoverOrder, LeaderRecord, RecoveryRecord, Removal, Revised, StoreMark};
 use cluster_planner::{Liveness, NodeInput};
 use cluster_schemas::api::{NodeState, NodeView};
+use cluster_schemas::node::Cordon;
 use cluster_schemas::{App, AppStatus, Assignment, Heartbeat, Node, NodeStatus};
 use tokio::sync::watch;
 
@@ -47,6 +48,10 @@ pub struct World {
     pub recovery: Option<RecoveryRecord>,
     /// Whether the two above were listed.
     pub records_listed: bool,
+    /// Nodes that operators set apart.
+    pub cordons: Option<BTreeMap<String, CordonOrder>>,
+    /// Singletons that operators asked to move, by App.
+    pub handovers: Option<BTreeMap<String, HandoverOrder>>,
     /// Nodes that are to be forgotten.
     pub removals: BTreeMap<String, Removal>,
     /// Whether the removals were listed.
@@ -69,6 +74,8 @@ impl World {
             && self.app_statuses.is_some()
             && self.actives.is_some()
             && self.assignments.is_some()
+            && self.cordons.is_some()
+            && self.handovers.is_some()
             && self.records_listed
             && self.removals_listed
     }
@@ -95,9 +102,19 @@ impl World {
                 }
                 let liveness = if self.silence(name, now) < HEARTBEAT_TIMEOUT { Liveness::Live } else { Liveness::Lost };
                 let status = statuses.get(name).map(|s| &s.value).filter(|s| s.boot_id == node.boot_id).cloned();
-                (name.clone(), NodeInput { node, liveness, status })
+                (name.clone(), NodeInput { node, liveness, status, cordon: self.cordon(name) })
             })
             .collect()
+    }
+
+    /// Whether an operator set `node` apart.
+    #[must_use]
+    pub fn cordon(&self, node: &str) -> Cordon {
+        match self.cordons.as_ref().and_then(|c| c.get(node)) {
+            None => Cordon::None,
+            Some(CordonOrder { drain: false, .. }) => Cordon::Cordoned,
+            Some(CordonOrder { drain: true, .. }) => Cordon::Draining,
+        }
     }
 
     /// A node as the API shows it.
@@ -115,6 +132,7 @@ impl World {
         NodeView {
             node: node.clone(),
             state,
+            cordon: self.cordon(&node.name),
             heartbeat_age_ms: heard.map(|(at, _)| u64::try_from(now.saturating_duration_since(*at).as_millis()).unwrap_or(u64::MAX)),
             load_percent: heard.map(|(_, h)| h.load_percent),
             status,
@@ -163,6 +181,8 @@ impl SharedWorld {
             record: None,
             recovery: None,
             records_listed: false,
+            cordons: None,
+            handovers: None,
             removals: BTreeMap::new(),
             removals_listed: false,
             heartbeats: BTreeMap::new(),

@@ -6,11 +6,15 @@
 //! | `GET /v1/apps/NAME` | | [`AppView`] |
 //! | `PUT /v1/apps/NAME` | [`App`] | [`Applied`] |
 //! | `DELETE /v1/apps/NAME[?force=true]` | | [`Deleted`] |
+//! | `POST /v1/apps/NAME/switchover` | [`SwitchoverRequest`] | [`Switchover`] |
 //! | `GET /v1/nodes[/NAME]` | | [`List`] of [`NodeView`], [`NodeView`] |
 //! | `DELETE /v1/nodes/NAME[?force=true]` | | [`Removed`] |
+//! | `PUT /v1/nodes/NAME/cordon` | [`CordonRequest`] | [`Cordoned`] |
+//! | `DELETE /v1/nodes/NAME/cordon` | | [`Cordoned`] |
 //! | `GET /v1/assignments[/NODE]` | | [`List`] of [`Assignment`](crate::Assignment), one |
 //! | `GET /v1/rings/APP` | | [`RingTable`] |
 //! | `GET /v1/rings/APP/locate?key=KEY` | | [`Located`] |
+//! | `GET /v1/failovers[/APP]` | | [`List`] of [`Failovers`], one |
 //! | `GET /v1/recovery` | | [`RecoveryView`] |
 //! | `POST /v1/recovery` | [`RecoverRequest`] | [`Recovered`] |
 //! | `GET /v1/version` | | [`VersionInfo`] |
@@ -22,9 +26,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::assignment::{Order, Role};
-use crate::node::{InstanceState, Node, NodeStatus};
+use crate::node::{Cordon, InstanceState, Node, NodeStatus};
 use crate::partition::PartitionSet;
 use crate::status::AppStatus;
+use crate::takeover::TakeOver;
 
 /// A list of objects, sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -102,6 +107,61 @@ pub struct Removed {
     /// Apps of which something may still run there, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub may_still_run: Vec<String>,
+}
+
+/// Asks that a Singleton be active elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SwitchoverRequest {
+    /// Epoch of the tenure to end, as the client saw it: a request that is sent twice does not move it twice.
+    pub epoch: u64,
+    /// Who shall follow; the best candidate where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// A switchover that was taken on; it is done when a tenure with a higher epoch is seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Switchover {
+    /// The App.
+    pub app: String,
+    /// Who is active.
+    pub from: String,
+    /// Epoch of the tenure that ends.
+    pub epoch: u64,
+    /// Who shall follow; absent where the best candidate shall.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// The take-overs of one App.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Failovers {
+    /// The App.
+    pub app: String,
+    /// The latest first.
+    pub takeovers: Vec<TakeOver>,
+}
+
+/// Sets a node apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CordonRequest {
+    /// Also move away what is there.
+    #[serde(default)]
+    pub drain: bool,
+}
+
+/// Whether a node is set apart now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cordoned {
+    /// How it stands now.
+    pub cordon: Cordon,
+    /// Whether the request changed that.
+    pub changed: bool,
 }
 
 /// Whether the store is the one that the nodes know (rule C3), and what a recovery would do.
@@ -189,6 +249,9 @@ pub struct NodeView {
     pub node: Node,
     /// `Ready`, `NotReady` (no heartbeat) or `NoQuorum` (it hears fewer than a majority).
     pub state: NodeState,
+    /// Whether an operator set it apart.
+    #[serde(default, skip_serializing_if = "Cordon::is_none")]
+    pub cordon: Cordon,
     /// Milliseconds since its last heartbeat; absent when none was heard since this controller started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_age_ms: Option<u64>,

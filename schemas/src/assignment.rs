@@ -56,6 +56,9 @@ pub struct Assignment {
     /// Incarnations of the store whose assignments this one may follow, as an operator signed by `clusterctl recover` (rule C3).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recovers: Vec<String>,
+    /// An operator wants nothing new here: what the node holds it keeps, and as a candidate it stands back for others (rule P7).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cordoned: bool,
     /// What to do for each App, by name.
     pub apps: BTreeMap<String, AppAssignment>,
 }

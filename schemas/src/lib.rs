@@ -22,6 +22,7 @@ pub mod resources;
 pub mod schema;
 pub mod slot;
 pub mod status;
+pub mod takeover;
 pub mod update;
 
 pub use app::{App, AppSpec, Metadata, Mode};

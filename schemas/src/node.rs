@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::assignment::{Order, Role};
 use crate::partition::PartitionSet;
 use crate::resources::Amounts;
+use crate::takeover::{Cause, Former, HISTORY_MAX, TakeOver};
 
 /// A machine that runs an agent, as that agent registered it (KV `nodes`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,9 +29,42 @@ pub struct Node {
     /// What the machine has for `placement.resources`; absent from agents that do not tell, which get no App that asks for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Amounts>,
+    /// A witness votes on leases, and no App is ever placed on it (protocols B5.6).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub witness: bool,
     /// When the agent first registered, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered_at: Option<String>,
+}
+
+/// Whether an operator set a node apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Cordon {
+    /// It may be given anything.
+    #[default]
+    None,
+    /// It is given nothing new. What it has stays, and what it holds stays held; as a candidate it stands back for others.
+    Cordoned,
+    /// What it has is moved away, too.
+    Draining,
+}
+
+impl Cordon {
+    /// Whether it is not set apart.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// The word users read; empty where the node is not set apart.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Cordoned => "Cordoned",
+            Self::Draining => "Draining",
+        }
+    }
 }
 
 /// What every agent says each second over core NATS.
@@ -143,6 +177,43 @@ pub struct ActiveRecord {
     pub node: String,
     /// Epoch of its tenure.
     pub epoch: u64,
+    /// How it began; absent where that is not known, as after the store was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takeover: Option<TakeOver>,
+    /// The take-overs before it, the latest first, at most [`HISTORY_MAX`](crate::takeover::HISTORY_MAX).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<TakeOver>,
+}
+
+impl ActiveRecord {
+    /// The record that follows `before`, which it replaces: the same tenure keeps what is known of it, a later one of the same App puts the
+    /// former into its history.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        if before.uid != self.uid {
+            return self;
+        }
+        if (before.epoch, &before.node) == (self.epoch, &self.node) {
+            self.history.clone_from(&before.history);
+            let known = before.takeover.as_ref();
+            match &mut self.takeover {
+                Some(now) => {
+                    now.from = known.and_then(|k| k.from.clone());
+                    now.cause = known.map_or(now.cause, |k| k.cause);
+                }
+                None => self.takeover.clone_from(&before.takeover),
+            }
+            return self;
+        }
+        if let Some(now) = &mut self.takeover {
+            now.from = Some(Former { node: before.node.clone(), epoch: before.epoch });
+            if now.cause == Cause::First {
+                now.cause = Cause::FailOver;
+            }
+        }
+        self.history = before.takeover.iter().chain(&before.history).take(HISTORY_MAX).cloned().collect();
+        self
+    }
 }
 
 /// State of an instance.

@@ -43,6 +43,7 @@ impl Host {
                     return Some(Event::Fenced { slot, epoch });
                 }
                 info!(slot = %slot, epoch = epoch.0, "lease acquired");
+                self.note_acquired(&slot, epoch);
                 self.set_tenure(slot, epoch, TenureState::Held);
             }
             Action::Extend { slot, epoch, deadline } => {
@@ -153,6 +154,7 @@ impl Host {
                 for (slot, epoch) in tenures {
                     if self.state.tenures.get(&slot).is_some_and(|t| t.epoch == epoch && t.state != TenureState::Held) {
                         self.state.tenures.remove(&slot);
+                        self.state.acquired.remove(&slot);
                         self.state.dirty = true;
                         events.push(Event::Stopped { slot, epoch: Epoch(epoch) });
                     }
@@ -217,7 +219,8 @@ impl Host {
         }
         let voters = current.map(list_of);
         let voter = format!("{:032x}", self.voter.journal().voter.0);
-        let view = LeaseView { tenures: self.state.tenures.clone(), voter, voters, trouble: self.state.trouble.clone() };
+        let (tenures, acquired) = (self.state.tenures.clone(), self.state.acquired.clone());
+        let view = LeaseView { tenures, acquired, voter, voters, trouble: self.state.trouble.clone() };
         self.view.send_replace(Arc::new(view));
     }
 }

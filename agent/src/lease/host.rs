@@ -21,8 +21,9 @@ use cluster_lease::voter::{Voter, VoterAction};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
+use super::hints::Hints;
 use super::store::{StoreError, VoterStore};
-use super::view::{Command, LeaseView, TenureView, Wanted};
+use super::view::{Acquired, Command, LeaseView, TenureView, Wanted};
 use super::voting::Voting;
 
 /// Messages handled in a row before the answers go out and time is looked at again.
@@ -67,6 +68,8 @@ pub(super) struct State {
     pub(super) published_set: u64,
     pub(super) restarting: Option<(Time, oneshot::Sender<()>)>,
     pub(super) voting: Voting,
+    pub(super) hints: Hints,
+    pub(super) acquired: BTreeMap<Slot, Acquired>,
 }
 
 impl State {
@@ -188,6 +191,7 @@ impl Host {
             } else if let Message::SetAnswer(answer) = &message {
                 self.voter_answered(answer);
             } else {
+                self.note_hint(&message);
                 self.holder_events(vec![Event::Message(message)]);
             }
         }

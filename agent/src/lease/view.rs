@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cluster_fence::UnitIndex;
 use cluster_lease::set::{Member, VoterSet};
-use cluster_lease::time::Span;
+use cluster_lease::time::{Span, Time};
 use cluster_lease::types::{NodeName, SetNo, Slot, VoterId};
 use cluster_schemas::node::{VoterList, VoterMember};
 
@@ -45,11 +45,28 @@ pub struct TenureView {
     pub state: TenureState,
 }
 
+/// How a tenure of a named slot began. Times are of the lease's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acquired {
+    /// Its epoch.
+    pub epoch: u64,
+    /// When the lease was granted.
+    pub granted: Time,
+    /// When this node first heard that the slot is free; none where it asked without a hint.
+    pub free: Option<Time>,
+    /// Whether the former holder named this node as its successor.
+    pub handed: bool,
+    /// T of the slot.
+    pub t: Span,
+}
+
 /// All tenures of this node, and the state of the parts they rest on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeaseView {
     /// By slot. What is not here is not held.
     pub tenures: BTreeMap<Slot, TenureView>,
+    /// How those of them began that this agent acquired itself; named slots only.
+    pub acquired: BTreeMap<Slot, Acquired>,
     /// Identity of this node's own memory as a voter, 32 hex digits; empty before it is known.
     pub voter: String,
     /// The voter set that is counted in; none before it is known.

@@ -19,7 +19,7 @@ pub(crate) fn describe(view: &NodeView, plan: Option<&Assignment>, now: Timestam
     let addresses: Vec<String> = node.addresses.iter().map(|(interface, all)| format!("{interface}: {}", all.join(", "))).collect();
     out.fields(&[
         ("Name", node.name.clone()),
-        ("Status", view.state.as_str().to_owned()),
+        ("Status", nodes::status(view)),
         (
             "Heartbeat",
             view.heartbeat_age_ms.map_or_else(|| "never heard".to_owned(), |_| format!("{} ago", heartbeat(view.heartbeat_age_ms))),

@@ -23,7 +23,7 @@ pub(crate) fn table(nodes: &[NodeView], wide: bool, prefix: &str, now: Timestamp
         let node = &view.node;
         let mut row = vec![
             format!("{prefix}{}", node.name),
-            view.state.as_str().to_owned(),
+            status(view),
             first_address(view).map_or_else(|| NONE.to_owned(), str::to_owned),
             heartbeat(view.heartbeat_age_ms),
             app_count(view).map_or_else(|| UNKNOWN.to_owned(), |count| count.to_string()),
@@ -37,6 +37,13 @@ pub(crate) fn table(nodes: &[NodeView], wide: bool, prefix: &str, now: Timestamp
         table.row(row);
     }
     table
+}
+
+/// `Ready`, and what sets the node apart: `Ready,Cordoned`, `Ready,Witness`.
+pub(crate) fn status(view: &NodeView) -> String {
+    let witness = if view.node.witness { "Witness" } else { "" };
+    let words = [view.state.as_str(), view.cordon.as_str(), witness];
+    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(",")
 }
 
 /// The first registered address, without its prefix length.

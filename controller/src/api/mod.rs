@@ -3,6 +3,7 @@
 mod apps;
 mod auth;
 mod nodes;
+mod operate;
 mod problem;
 mod recovery;
 mod rings;
@@ -12,9 +13,9 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post, put};
 use axum::{Json, Router, middleware};
-use cluster_bus::{Bucket, Bus, Kv, RecoveryRecord, Removal, StoreMark};
+use cluster_bus::{Bucket, Bus, CordonOrder, HandoverOrder, Kv, RecoveryRecord, Removal, StoreMark};
 use cluster_schemas::App;
 use cluster_schemas::api::VersionInfo;
 use tokio::net::TcpListener;
@@ -37,6 +38,10 @@ pub struct Stores {
     pub recoveries: Kv<RecoveryRecord>,
     /// Nodes that are to be forgotten.
     pub removals: Kv<Removal>,
+    /// Nodes that operators set apart.
+    pub cordons: Kv<CordonOrder>,
+    /// Singletons that operators asked to move.
+    pub handovers: Kv<HandoverOrder>,
 }
 
 impl Stores {
@@ -47,6 +52,8 @@ impl Stores {
             marks: bus.open(Bucket::Apps).await,
             recoveries: bus.open(Bucket::Assignments).await,
             removals: bus.open(Bucket::Nodes).await,
+            cordons: bus.open(Bucket::Nodes).await,
+            handovers: bus.open(Bucket::Assignments).await,
         }
     }
 }
@@ -83,12 +90,16 @@ pub fn router(api: Arc<Api>) -> Router {
     let v1 = Router::new()
         .route("/v1/apps", get(apps::list))
         .route("/v1/apps/{name}", get(apps::one).put(apps::put).delete(apps::delete))
+        .route("/v1/apps/{name}/switchover", post(operate::switch_over))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}", get(nodes::one).delete(nodes::delete))
+        .route("/v1/nodes/{name}/cordon", put(operate::cordon).delete(operate::uncordon))
         .route("/v1/assignments", get(nodes::assignments))
         .route("/v1/assignments/{node}", get(nodes::assignment))
         .route("/v1/rings/{app}", get(rings::table))
         .route("/v1/rings/{app}/locate", get(rings::locate))
+        .route("/v1/failovers", get(operate::failovers))
+        .route("/v1/failovers/{app}", get(operate::failovers_of))
         .route("/v1/recovery", get(recovery::show).post(recovery::sign))
         .route("/v1/version", get(version))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_token));

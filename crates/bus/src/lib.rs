@@ -21,8 +21,8 @@ pub use config::NatsConfig;
 pub use connection::{Bus, ConnectError};
 pub use kv::{KeyState, Kv, KvError, LeaderRecord, Revised};
 pub use lease_link::{Arrived, LeaseLink, server_orders};
-pub use names::{Bucket, LEADER_KEY, MARK_KEY, Names, RECOVERY_KEY, REMOVAL_PREFIX};
-pub use records::{RecoveryRecord, Removal, StoreMark};
+pub use names::{Bucket, CORDON_PREFIX, HANDOVER_PREFIX, LEADER_KEY, MARK_KEY, Names, RECOVERY_KEY, REMOVAL_PREFIX};
+pub use records::{CordonOrder, HandoverOrder, RecoveryRecord, Removal, StoreMark};
 pub use watch::{Change, Watch};
 
 /// Largest message or stored value, in bytes (rule N6).

@@ -10,6 +10,11 @@ pub const MARK_KEY: &str = "meta.store";
 /// Keys of node removals ([`Removal`](crate::Removal)) in [`Bucket::Nodes`] begin so; the node's name follows.
 pub const REMOVAL_PREFIX: &str = "removal.";
 
+/// Keys of cordons ([`CordonOrder`](crate::CordonOrder)) in [`Bucket::Nodes`] begin so; the node's name follows.
+pub const CORDON_PREFIX: &str = "cordon.";
+/// Keys of switchovers ([`HandoverOrder`](crate::HandoverOrder)) in [`Bucket::Assignments`] begin so; the App's name follows.
+pub const HANDOVER_PREFIX: &str = "switchover.";
+
 /// The KV buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bucket {

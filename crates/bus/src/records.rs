@@ -32,3 +32,27 @@ pub struct Removal {
     /// Although its agent was heard.
     pub force: bool,
 }
+
+/// An operator set a node apart. Kept beside the registration, which is the agent's to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CordonOrder {
+    /// When it was asked for, RFC 3339.
+    pub at: String,
+    /// What is there is moved away, too.
+    pub drain: bool,
+}
+
+/// An operator's wish that a Singleton be active elsewhere. It is about one tenure, and is deleted once a later one is seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HandoverOrder {
+    /// Uid of the App.
+    pub uid: String,
+    /// Epoch of the tenure to end.
+    pub epoch: u64,
+    /// Who shall follow; the best candidate where none is named.
+    pub to: Option<String>,
+    /// When it was asked for, RFC 3339.
+    pub at: String,
+}

@@ -68,6 +68,7 @@ fn node(name: &str, boot: &str) -> Node {
         addresses: Default::default(),
         boot_id: boot.to_owned(),
         agent_version: "0".to_owned(),
+        witness: false,
         capacity: None,
         registered_at: None,
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use cluster_planner::{Input, Liveness, NodeInput, Plan, check, plan, plan_leased, status};
+use cluster_planner::{Cordon, Handover, Input, Liveness, NodeInput, Plan, check, plan, plan_leased, status};
 use cluster_schemas::app::{ExecSpec, RingSpec};
 use cluster_schemas::assignment::Role;
 use cluster_schemas::node::{AppObserved, InstanceState, RingObserved};
@@ -54,9 +54,10 @@ fn node(number: usize) -> NodeInput {
         boot_id,
         agent_version: "0.1.0".to_owned(),
         capacity: None,
+        witness: false,
         registered_at: None,
     };
-    NodeInput { node, liveness: Liveness::Live, status: Some(status) }
+    NodeInput { node, liveness: Liveness::Live, status: Some(status), cordon: Cordon::None }
 }
 
 struct Cluster {
@@ -64,6 +65,7 @@ struct Cluster {
     nodes: BTreeMap<String, NodeInput>,
     assignments: BTreeMap<String, Assignment>,
     floors: BTreeMap<String, u64>,
+    handovers: BTreeMap<String, Handover>,
 }
 
 impl Cluster {
@@ -76,6 +78,7 @@ impl Cluster {
             assignments: &self.assignments,
             lease_ms: 350,
             epoch_floors: &self.floors,
+            handovers: &self.handovers,
         }
     }
 
@@ -173,7 +176,7 @@ fn main() {
         print(name, cpu, "ms", "median on cpu");
     };
     let nodes: BTreeMap<String, NodeInput> = (0..count).map(|n| (format!("n{n:04}"), node(n))).collect();
-    let mut cluster = Cluster { apps, nodes, assignments: BTreeMap::new(), floors: BTreeMap::new() };
+    let mut cluster = Cluster { apps, nodes, assignments: BTreeMap::new(), floors: BTreeMap::new(), handovers: BTreeMap::new() };
 
     print_time("plan_full_ms", time(|| plan(&cluster.input())));
     let first = plan(&cluster.input());

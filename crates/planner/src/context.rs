@@ -124,6 +124,7 @@ impl<'a> Context<'_, 'a> {
     /// Whether an instance may be newly placed on `node`.
     pub(crate) fn may_start(&self, node: usize) -> bool {
         self.world.nodes[node].live
+            && (self.world.nodes[node].open || self.has_place(node))
             && self.may_run(node)
             && !self.busy.contains(&node)
             && !self.away_soon.contains_key(&node)
@@ -133,6 +134,11 @@ impl<'a> Context<'_, 'a> {
     /// The role last written for `node`, unless it belongs to an earlier App.
     pub(crate) fn role(&self, node: usize) -> Option<Role> {
         self.on(node).filter(|e| !e.foreign(self.app)).and_then(Evidence::role)
+    }
+
+    /// Whether the App has a place on `node` already: what a cordon leaves alone.
+    pub(crate) fn has_place(&self, node: usize) -> bool {
+        self.role(node).is_some_and(|role| role != Role::Absent)
     }
 
     /// Whether `node` was told to take the App off and has not confirmed it yet.
@@ -208,6 +214,9 @@ impl<'a> Context<'_, 'a> {
         rules.extend(self.away.get(&node).or(self.away_soon.get(&node)).map(|other| Rule::Away(other)));
         rules.extend(self.beside.iter().filter(|(_, nodes)| !nodes.contains(&node)).map(|(other, _)| Rule::With(other)));
         rules.extend(self.lacks(node));
+        if !view.open && !view.closed {
+            rules.push(Rule::Cordoned);
+        }
         if !view.live {
             rules.push(Rule::Lost);
         } else if exclusive && !view.can_hold() {
@@ -238,7 +247,9 @@ impl<'a> Context<'_, 'a> {
         // Counted by exceptions: looking at every node for every App would cost more than all the rest.
         let able = if exclusive { self.matching.holding } else { self.matching.live };
         let foreign = self.evidence.iter().filter(|e| e.foreign(self.app)).map(|e| e.node);
-        let mut exceptions: Vec<usize> = self.away.keys().chain(self.away_soon.keys()).chain(&self.busy).copied().chain(foreign).collect();
+        let shut = self.world.shut.iter().copied();
+        let mut exceptions: Vec<usize> =
+            self.away.keys().chain(self.away_soon.keys()).chain(&self.busy).copied().chain(foreign).chain(shut).collect();
         if !self.asks.is_zero() {
             exceptions.extend(self.matching.list.iter().filter(|n| self.lacks(**n).is_some()));
         }

@@ -46,6 +46,11 @@ impl<'a> Selectors<'a> {
 fn broken_rules<'p>(world: &World<'_>, placement: &'p Placement, node: usize) -> Vec<Rule<'p>> {
     let view = world.nodes[node].node;
     let mut broken = Vec::new();
+    if view.witness {
+        broken.push(Rule::Witness);
+    } else if world.nodes[node].closed {
+        broken.push(Rule::Draining);
+    }
     if !placement.nodes.is_empty() && !placement.nodes.contains(&view.name) {
         broken.push(Rule::Nodes);
     }
@@ -59,6 +64,12 @@ fn broken_rules<'p>(world: &World<'_>, placement: &'p Placement, node: usize) ->
 /// One reason why a node is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rule<'p> {
+    /// It only votes.
+    Witness,
+    /// An operator has everything moved away from it.
+    Draining,
+    /// An operator wants nothing new on it.
+    Cordoned,
     /// Not in `placement.nodes`.
     Nodes,
     /// A label of `placement.nodeSelector` is missing.
@@ -86,6 +97,9 @@ pub(crate) enum Rule<'p> {
 impl Rule<'_> {
     fn excludes(self) -> String {
         match self {
+            Self::Witness => "witnesses:".to_owned(),
+            Self::Draining => "being drained:".to_owned(),
+            Self::Cordoned => "cordoned:".to_owned(),
             Self::Nodes => "placement.nodes leaves out".to_owned(),
             Self::Label(key, value) => format!("nodeSelector {key}={value} leaves out"),
             Self::Avoided(key, value) => format!("avoidLabels {key}={value} leaves out"),
@@ -103,6 +117,8 @@ impl Rule<'_> {
     /// What a rule of the placement says of nodes that it leaves out.
     fn left_out(self) -> String {
         match self {
+            Self::Witness => "a witness".to_owned(),
+            Self::Draining => "being drained".to_owned(),
             Self::Label(key, value) => format!("label {key}={value} missing"),
             Self::Avoided(key, value) => format!("label {key}={value} avoided"),
             _ => "not in placement.nodes".to_owned(),
@@ -111,6 +127,8 @@ impl Rule<'_> {
 
     fn fix(self, node: &str) -> String {
         match self {
+            Self::Witness => format!("make {node} more than a witness"),
+            Self::Draining | Self::Cordoned => format!("uncordon {node}"),
             Self::Nodes => format!("add {node} to placement.nodes"),
             Self::Label(key, value) => format!("label {node} with {key}={value}"),
             Self::Avoided(key, value) => format!("take the label {key}={value} off {node}"),
@@ -129,11 +147,15 @@ impl Rule<'_> {
 fn matching(world: &World<'_>, placement: &Placement) -> Matching {
     let mut mask = vec![true; world.nodes.len()];
     let mut groups: BTreeMap<Vec<Rule<'_>>, Vec<usize>> = BTreeMap::new();
-    if !placement.nodes.is_empty() || !placement.node_selector.is_empty() || !placement.avoid_labels.is_empty() {
+    let asks = !placement.nodes.is_empty() || !placement.node_selector.is_empty() || !placement.avoid_labels.is_empty();
+    if asks || world.nodes.iter().any(|n| n.closed) {
         for (number, fits) in mask.iter_mut().enumerate() {
             let broken = broken_rules(world, placement, number);
             if !broken.is_empty() {
                 *fits = false;
+            }
+            // That nothing runs on a witness needs no telling.
+            if !broken.is_empty() && !broken.contains(&Rule::Witness) {
                 groups.entry(broken).or_default().push(number);
             }
         }
@@ -199,5 +221,5 @@ pub(crate) fn explain<'p>(world: &World<'_>, placement: &'p Placement, extra: im
 
 /// How much has to change: first how many rules, then what a user can change by an edit before what needs a machine.
 fn weight(broken: &[Rule<'_>]) -> (usize, usize) {
-    (broken.len(), broken.iter().filter(|r| matches!(r, Rule::Lost | Rule::Quorum | Rule::Leftover)).count())
+    (broken.len(), broken.iter().filter(|r| matches!(r, Rule::Witness | Rule::Lost | Rule::Quorum | Rule::Leftover)).count())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cluster_schemas::node::Cordon;
 use cluster_schemas::{App, Assignment, Node, NodeStatus};
 
 /// All that a plan depends on. The same input always gives the same plan.
@@ -22,6 +23,17 @@ pub struct Input<'a> {
     /// Highest epoch known from other sources, by slot text (`app/NAME`, `vip/ADDRESS`, `ring/APP`): the recorded active
     /// instances, app statuses, and [`Plan::epochs`] of earlier plans. Keeps epochs rising where no entry remembers them.
     pub epoch_floors: &'a BTreeMap<String, u64>,
+    /// Singletons that an operator asked to move, by App.
+    pub handovers: &'a BTreeMap<String, Handover>,
+}
+
+/// An operator's wish that a Singleton be active elsewhere. It is about one tenure: once a later one is seen, nothing is left of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handover {
+    /// Epoch of the tenure to end.
+    pub epoch: u64,
+    /// Who shall follow; the best candidate where none is named.
+    pub to: Option<String>,
 }
 
 /// One registered node.
@@ -33,6 +45,22 @@ pub struct NodeInput {
     pub liveness: Liveness,
     /// What its agent observes; `None` unless the status is of the node's present boot.
     pub status: Option<NodeStatus>,
+    /// Whether an operator set it apart.
+    pub cordon: Cordon,
+}
+
+impl NodeInput {
+    /// Whether it may be given new things: neither set apart nor a witness.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.cordon == Cordon::None && !self.node.witness
+    }
+
+    /// Whether nothing may be on it at all.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.cordon == Cordon::Draining || self.node.witness
+    }
 }
 
 /// Whether a node's heartbeat is heard.

@@ -40,7 +40,10 @@ pub fn plan_leased(input: &Input<'_>) -> LeasedPlan {
     rank(&mut plan, input);
     for (node, planned) in &mut plan.assignments {
         let Some(last) = input.assignments.get(node) else { continue };
-        let same = last.boot_id == planned.boot_id && last.members == planned.members && last.apps == planned.apps;
+        let same = last.boot_id == planned.boot_id
+            && last.members == planned.members
+            && last.cordoned == planned.cordoned
+            && last.apps == planned.apps;
         if same && last.order.incarnation == input.incarnation {
             planned.order = last.order.clone();
         } else if planned.order.newer_than(&last.order) == Some(false) {
@@ -127,6 +130,12 @@ fn adopt_slot(seen: &[(&str, &AppObserved)], entries: &mut AppEntries<'_, '_>) {
             if let Some(vip) = &mut entry.vip {
                 (vip.hold, vip.epoch, vip.releasing) = (false, epoch, None);
             }
+        } else if *node != holder && entry.releasing.is_none_or(|r| r < epoch) {
+            // On its way out: what it had to let go of is another's by now.
+            entry.releasing = None;
+            if let Some(vip) = &mut entry.vip {
+                vip.releasing = None;
+            }
         }
     }
 }
@@ -134,8 +143,14 @@ fn adopt_slot(seen: &[(&str, &AppObserved)], entries: &mut AppEntries<'_, '_>) {
 fn adopt_vip(seen: &[(&str, &AppObserved)], entries: &mut AppEntries<'_, '_>) {
     let leases = seen.iter().filter_map(|(node, o)| o.vip.as_ref().map(|v| (*node, v.leased)));
     let Some((holder, epoch)) = leaseholder(leases) else { return };
-    for (node, entry) in entries.iter_mut().filter(|(_, e)| e.role == Role::Member) {
+    for (node, entry) in entries.iter_mut() {
         let Some(vip) = &mut entry.vip else { continue };
+        if entry.role != Role::Member {
+            if *node != holder && entry.mode != Mode::Singleton {
+                vip.releasing = None;
+            }
+            continue;
+        }
         let told_to_go = vip.releasing.is_some_and(|r| r >= epoch);
         if *node != holder {
             (vip.hold, vip.epoch, vip.releasing) = (false, epoch, None);
@@ -160,8 +175,15 @@ fn adopt_ring(seen: &[(&str, &AppObserved)], entries: &mut AppEntries<'_, '_>) {
     if owners.is_empty() {
         return;
     }
-    for (node, entry) in entries.iter_mut().filter(|(_, e)| e.role == Role::Member) {
+    for (node, entry) in entries {
+        let leaves = entry.role == Role::Absent;
         let Some(ring) = &mut entry.ring else { continue };
+        if leaves {
+            for partition in owners.iter().filter(|(_, (owner, _))| owner != node).map(|(partition, _)| *partition) {
+                ring.release.remove(partition);
+            }
+            continue;
+        }
         let mut own: Vec<(u16, u64)> = owned(ring).filter(|(partition, _)| !owners.contains_key(partition)).collect();
         for (partition, (owner, epoch)) in &owners {
             if owner == node && !ring.release.contains(*partition) {
@@ -186,10 +208,14 @@ fn name_leases(plan: &mut Plan, input: &Input<'_>) {
         let live = input.nodes.get(node).filter(|n| n.liveness == Liveness::Live);
         live.and_then(|n| n.status.as_ref()).and_then(|s| s.apps.get(app))
     };
+    // What goes on under its lease's epoch, by App: the others' entries name that one too.
+    let mut slots: BTreeMap<String, u64> = BTreeMap::new();
+    let mut vips: BTreeMap<String, u64> = BTreeMap::new();
     for (node, assignment) in &mut plan.assignments {
         for (app, entry) in &mut assignment.apps {
             let Some(observed) = seen(node, app) else { continue };
             if entry.role == Role::Active && observed.leased > 0 {
+                slots.insert(app.clone(), observed.leased);
                 entry.epoch = observed.leased;
                 if let Some(vip) = &mut entry.vip {
                     vip.epoch = observed.leased;
@@ -199,12 +225,23 @@ fn name_leases(plan: &mut Plan, input: &Input<'_>) {
                 && vip.hold
                 && seen.leased > 0
             {
+                vips.insert(app.clone(), seen.leased);
                 vip.epoch = seen.leased;
             }
             if let (Some(ring), Some(seen)) = (&mut entry.ring, &observed.ring) {
                 let leased = |p: u16| seen.leased.iter().find(|g| g.partitions.contains(p)).map(|g| g.epoch);
                 ring.own = OwnedPartitions::grouped(owned(ring).map(|(p, epoch)| (p, leased(p).unwrap_or(epoch))));
             }
+        }
+    }
+    for (app, entry) in plan.assignments.values_mut().flat_map(|a| &mut a.apps) {
+        let standby = entry.role == Role::Standby && entry.releasing.is_none();
+        if let Some(epoch) = slots.get(app).filter(|_| standby) {
+            entry.epoch = *epoch;
+        }
+        let epoch = if standby { slots.get(app) } else { vips.get(app).filter(|_| entry.role == Role::Member) };
+        if let (Some(epoch), Some(vip)) = (epoch, entry.vip.as_mut().filter(|v| !v.hold && v.releasing.is_none())) {
+            vip.epoch = *epoch;
         }
     }
 }
@@ -242,15 +279,24 @@ impl Standing<'_> {
         self.input.nodes.get(node).is_some_and(|n| n.liveness == Liveness::Live)
     }
 
-    /// Those that failed come after those that did not, and those that hold nothing at present after those that could; then by `prefer`. What
-    /// is left is decided by a hash of both names, so that what one node loses is spread over all the others.
+    /// Those that failed come after those that did not, those that hold nothing at present after those that could, and those on cordoned
+    /// nodes after the others; then by `prefer`. What is left is decided by a hash of both names, so that what one node loses is spread over all the others.
+    fn open(self, node: &str) -> bool {
+        self.input.nodes.get(node).is_some_and(NodeInput::is_open)
+    }
+
+    /// Whether an operator asked that `node` be active next, after the tenure of this epoch or an earlier one.
+    fn asked(self, node: &str, epoch: u64) -> bool {
+        self.input.handovers.get(self.app).is_some_and(|h| h.epoch >= epoch && h.to.as_deref() == Some(node))
+    }
+
     fn of(self, node: &str) -> impl Ord + use<> {
         let status = self.input.nodes.get(node).and_then(|n| n.status.as_ref());
         let failed = status.and_then(|s| s.apps.get(self.app)).is_some_and(|o| o.state == InstanceState::Failed);
         let unable = !self.live(node) || status.is_some_and(|s| !s.quorum);
         let labels = self.input.nodes.get(node).map(|n| &n.node.labels);
         let wanted = self.input.apps.get(self.app).zip(labels).map_or(0, |(app, labels)| prefer::score(app, labels));
-        (failed, unable, std::cmp::Reverse(wanted), fnv(self.app.bytes().chain([0]).chain(node.bytes())), node.to_owned())
+        (failed, unable, !self.open(node), std::cmp::Reverse(wanted), fnv(self.app.bytes().chain([0]).chain(node.bytes())), node.to_owned())
     }
 }
 
@@ -262,10 +308,11 @@ fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
 type Entries<'a> = BTreeMap<String, &'a mut AppAssignment>;
 
 fn rank_slot(entries: &mut Entries<'_>, standing: Standing<'_>) {
+    let newest = entries.values().map(|e| e.epoch).max().unwrap_or(0);
     let mut ranked: Vec<_> = entries
         .iter()
         .filter(|(_, e)| matches!(e.role, Role::Active | Role::Standby))
-        .map(|(node, e)| ((e.releasing.is_some(), e.role != Role::Active, standing.of(node)), node.clone()))
+        .map(|(node, e)| ((e.releasing.is_some(), !standing.asked(node, newest), e.role != Role::Active, standing.of(node)), node.clone()))
         .collect();
     ranked.sort();
     let order: Vec<String> = ranked.into_iter().map(|(_, node)| node).collect();
@@ -327,7 +374,10 @@ fn rank_ring(entries: &mut Entries<'_>, standing: Standing<'_>) {
     for partition in 0..partitions {
         let first = owner.get(&partition).cloned().or_else(|| {
             let left = leaving.get(&partition);
-            let node = members.iter().filter(|m| Some(*m) != left).min_by_key(|m| (counts.get(m).copied().unwrap_or(0), (*m).clone()))?;
+            let node = members
+                .iter()
+                .filter(|m| Some(*m) != left)
+                .min_by_key(|m| (!standing.open(m), counts.get(m).copied().unwrap_or(0), (*m).clone()))?;
             if let Some(count) = counts.get_mut(node) {
                 *count += 1;
             }

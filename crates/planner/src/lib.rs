@@ -44,7 +44,8 @@ mod vip;
 mod words;
 mod world;
 
-pub use input::{AppNotes, Input, Liveness, NodeInput, Plan, Shortage};
+pub use cluster_schemas::node::Cordon;
+pub use input::{AppNotes, Handover, Input, Liveness, NodeInput, Plan, Shortage};
 pub use leases::{LeasedPlan, plan_leased};
 pub use singleton::STANDBYS_MAX;
 
@@ -234,6 +235,7 @@ impl<'a> Planner<'_, 'a> {
                 last.order.incarnation == input.incarnation
                     && last.boot_id == view.node.boot_id
                     && last.members == members
+                    && last.cordoned != view.open
                     && last.apps == apps
             });
             let assignment = Assignment {
@@ -241,6 +243,7 @@ impl<'a> Planner<'_, 'a> {
                 order: unchanged.map_or_else(|| next_order(input, view), |last| last.order.clone()),
                 boot_id: view.node.boot_id.clone(),
                 members: Arc::clone(&members),
+                cordoned: !view.open,
                 apps,
                 // What an operator signed is no matter of planning.
                 ..Assignment::default()

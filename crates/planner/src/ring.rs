@@ -5,6 +5,7 @@
 //!   that `spreadBy` and `prefer` rank first, with the fewest instances.
 //! - A member's quota is the partitions divided by the members, rounded up for those that own most now and down for the rest. Only what
 //!   is above a quota moves, and what has no owner among the members. No plan with counts that differ by at most one moves less.
+//! - A member on a cordoned node keeps what it owns and gets nothing more; the others share the rest evenly.
 //! - A partition that moves is first in its owner's `release`; it has no owner until that node confirmed. What a Lost or rebooted
 //!   node had is given at once.
 //! - All partitions given in one step get one new epoch for the ring. Entries remember the newest one, so that epochs rise even if
@@ -54,7 +55,7 @@ pub(crate) fn plan(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNotes, 
     // What is given changes who owns most, and so the quotas; it is settled when nothing more can be given. Each round gives at least
     // one partition for good, so there are never more rounds than partitions.
     for _ in 0..=targets.len() {
-        rebalance(&mut targets, &members, &claims);
+        rebalance(&mut targets, &members, &claims, |node| ctx.world.nodes[node].open);
         waits.clear();
         let mut given = false;
         for (target, claim) in targets.iter_mut().zip(&claims).filter_map(|(t, claim)| t.as_mut().map(|t| (t, claim))) {
@@ -150,8 +151,23 @@ fn present_owners(ctx: &Context<'_, '_>, members: &[usize]) -> Vec<Option<Target
     targets
 }
 
+/// How many partitions each member should own. One on a cordoned node keeps what it owns, up to an even share, and gets nothing more, unless
+/// all are.
+fn quotas(owns: &BTreeMap<usize, usize>, partitions: usize, open: impl Fn(usize) -> bool) -> BTreeMap<usize, usize> {
+    let share = partitions.div_ceil(owns.len().max(1));
+    let any_open = owns.keys().any(|m| open(*m));
+    let mut quota: BTreeMap<usize, usize> =
+        owns.iter().filter(|(m, _)| any_open && !open(**m)).map(|(m, count)| (*m, share.min(*count))).collect();
+    let mut rest: Vec<usize> = owns.keys().copied().filter(|m| !quota.contains_key(m)).collect();
+    rest.sort_by_key(|m| (Reverse(owns[m]), *m));
+    let partitions = partitions - quota.values().sum::<usize>().min(partitions);
+    let (base, extra) = (partitions / rest.len().max(1), partitions % rest.len().max(1));
+    quota.extend(rest.iter().enumerate().map(|(at, m)| (*m, base + usize::from(at < extra))));
+    quota
+}
+
 /// Takes from each member what is above its quota, and gives what has no owner to members below theirs.
-fn rebalance(targets: &mut [Option<Target>], members: &[usize], claims: &[Claim]) {
+fn rebalance(targets: &mut [Option<Target>], members: &[usize], claims: &[Claim], open: impl Fn(usize) -> bool) {
     if members.is_empty() {
         return;
     }
@@ -159,10 +175,7 @@ fn rebalance(targets: &mut [Option<Target>], members: &[usize], claims: &[Claim]
     for target in targets.iter().flatten() {
         *owns.entry(target.node).or_default() += 1;
     }
-    let (base, extra) = (targets.len() / members.len(), targets.len() % members.len());
-    let mut by_count: Vec<usize> = members.to_vec();
-    by_count.sort_by_key(|m| (Reverse(owns[m]), *m));
-    let quota: BTreeMap<usize, usize> = by_count.iter().enumerate().map(|(at, m)| (*m, base + usize::from(at < extra))).collect();
+    let quota = quotas(&owns, targets.len(), open);
     for target in targets.iter_mut().rev() {
         if let Some(Target { node, .. }) = *target
             && let Some(count) = owns.get_mut(&node)

@@ -4,7 +4,8 @@
 //! - The active instance stays where it is while its node is Live, hears a majority, is eligible, and did not give the tenure up.
 //! - It moves away from a node on which it `Failed` only if another candidate has not failed: its status remembers that, so an
 //!   App that fails everywhere comes to rest.
-//! - Candidates in order: not failed; not just being released; the one that gave up its own tenure and can take a fresh one; those
+//! - It moves away when an operator asked for that (a switchover) and whoever shall follow can; nothing moves it back.
+//! - Candidates in order: not failed; not on a cordoned node; not just being released; the one that the operator named; the one that gave up its own tenure and can take a fresh one; those
 //!   that `prefer` ranks first; nodes that already stand by; fewer active Singletons; name.
 //! - A move is release, confirmation, activation with a higher epoch: nobody is active in between. Only a Lost or rebooted node,
 //!   and one that gave up by itself, is not waited for.
@@ -16,13 +17,13 @@
 use std::cmp::Reverse;
 
 use cluster_schemas::Mode;
-use cluster_schemas::app::ip;
+use cluster_schemas::app::{Standby, ip};
 use cluster_schemas::assignment::{ReasonCode, Role, VipAssignment};
 use cluster_schemas::node::InstanceState;
 
 use crate::claims::Evidence;
 use crate::context::{Board, Context, Entries, reason};
-use crate::input::{AppNotes, Shortage};
+use crate::input::{AppNotes, Handover, Shortage};
 use crate::prefer::choose;
 
 /// Most standbys that a Singleton has beside its active instance. In clusters of up to five nodes all stand by; in larger ones more
@@ -92,10 +93,11 @@ fn decide(ctx: &Context<'_, '_>, board: &Board) -> Decision {
     let holder = holder(ctx, newest);
     if let Some((node, epoch)) = holder
         && keeps(ctx, node, epoch)
+        && !hands_over(ctx, node, epoch)
     {
         return Decision { active: Some((node, epoch)), newest, waits: Vec::new(), chosen: None };
     }
-    let Some((candidate, candidates)) = best_candidate(ctx, board, holder.map(|(node, _)| node)) else {
+    let Some((candidate, candidates)) = best_candidate(ctx, board, holder) else {
         return Decision { active: None, newest, waits: claimants(ctx, None), chosen: None };
     };
     let waits = claimants(ctx, Some(candidate));
@@ -126,6 +128,27 @@ fn keeps(ctx: &Context<'_, '_>, node: usize, epoch: u64) -> bool {
     stays && vip && !(failed_in(seen, epoch) && candidates(ctx).any(|other| other != node && !failed(ctx, other)))
 }
 
+/// What an operator asked for, if it is still about the newest tenure.
+fn handover<'c>(ctx: &'c Context<'_, '_>) -> Option<&'c Handover> {
+    let asked = ctx.world.input.handovers.get(ctx.name)?;
+    (ctx.world.newest_epoch(ctx.name, Mode::Singleton) <= asked.epoch).then_some(asked)
+}
+
+/// Whether the holder of this tenure has to let go for another: an operator asked for it, and whoever shall follow can. Where nobody can,
+/// it stays: a wish never takes an App down.
+fn hands_over(ctx: &Context<'_, '_>, node: usize, epoch: u64) -> bool {
+    let Some(asked) = handover(ctx).filter(|h| h.epoch == epoch) else { return false };
+    let able = |n: usize| n != node && ctx.world.nodes[n].open && ready(ctx, n);
+    candidates(ctx).filter(|n| able(*n)).any(|n| asked.to.as_deref().is_none_or(|to| to == ctx.world.name(n)))
+}
+
+/// Whether the node is seen to stand by, and could go on at once: a hot standby runs, a cold one did not fail.
+fn ready(ctx: &Context<'_, '_>, node: usize) -> bool {
+    let hot = ctx.app.spec.standby == Standby::Hot;
+    let seen = ctx.on(node).filter(|e| !e.foreign(ctx.app)).and_then(|e| e.observed);
+    seen.is_some_and(|o| o.role == Role::Standby && o.state != InstanceState::Failed && (!hot || o.state == InstanceState::Running))
+}
+
 /// Whether the instance failed in the tenure with this epoch, not in one before.
 fn failed_in(seen: &Evidence<'_>, epoch: u64) -> bool {
     seen.observed.is_some_and(|o| o.state == InstanceState::Failed && o.epoch == epoch)
@@ -139,14 +162,26 @@ fn candidates<'c>(ctx: &'c Context<'_, '_>) -> impl Iterator<Item = usize> + 'c 
     ctx.matching.list.iter().copied().filter(|n| ctx.may_start(*n) && ctx.world.nodes[*n].can_hold())
 }
 
-fn best_candidate(ctx: &Context<'_, '_>, board: &Board, holder: Option<usize>) -> Option<(usize, usize)> {
+fn best_candidate(ctx: &Context<'_, '_>, board: &Board, holder: Option<(usize, u64)>) -> Option<(usize, usize)> {
     let mut count = 0;
     let rank = |node: &usize| {
         let seen = ctx.on(*node);
         let released = ctx.role(*node) == Some(Role::Standby) && seen.is_some_and(|e| e.standing().is_some_and(|a| a.releasing.is_some()));
-        let gave_up = holder == Some(*node) && seen.is_some_and(|e| e.entry.is_some_and(|a| e.gave_up() >= a.epoch));
+        let gave_up = holder.is_some_and(|(at, _)| at == *node) && seen.is_some_and(|e| e.entry.is_some_and(|a| e.gave_up() >= a.epoch));
         let stands_by = matches!(ctx.role(*node), Some(Role::Standby | Role::Active));
-        (failed(ctx, *node), released, !gave_up, Reverse(ctx.score(*node)), !stands_by, board.active[*node], *node)
+        let leaves = holder.is_some_and(|(at, epoch)| at == *node && hands_over(ctx, at, epoch));
+        let asked = !released && handover(ctx).is_some_and(|h| h.to.as_deref() == Some(ctx.world.name(*node)));
+        (
+            failed(ctx, *node),
+            !ctx.world.nodes[*node].open,
+            released || leaves,
+            !asked,
+            !gave_up,
+            Reverse(ctx.score(*node)),
+            !stands_by,
+            board.active[*node],
+            *node,
+        )
     };
     let best = candidates(ctx).inspect(|_| count += 1).min_by_key(rank)?;
     Some((best, count))
@@ -231,7 +266,7 @@ fn standbys(ctx: &Context<'_, '_>, board: &Board, active: Option<usize>) -> Vec<
     // Live ones that stand by already come first: where they fill all places, nobody else needs to be looked at.
     if ranked.iter().filter(|((lost, _), ..)| !lost).count() < places {
         let new = ctx.matching.list.iter().copied();
-        let new = new.filter(|n| ctx.world.nodes[*n].live && !ctx.busy.contains(n) && ctx.lacks(*n).is_none());
+        let new = new.filter(|n| ctx.world.nodes[*n].live && ctx.world.nodes[*n].open && !ctx.busy.contains(n) && ctx.lacks(*n).is_none());
         let new = new.filter(|n| !matches!(ctx.role(*n), Some(Role::Standby | Role::Active)) && free(n));
         ranked.extend(new.map(|n| rank(n, false)));
     }

@@ -115,7 +115,7 @@ fn best_candidate(ctx: &Context<'_, '_>, members: &[usize], wanted: &str) -> Opt
         // A node that still has the address of an earlier spec lets go of that first.
         .filter(|n| !ctx.on(*n).is_some_and(|e| e.vip_claims().any(|c| ip(c.address) != wanted)))
         .filter(|n| can_take(ctx, *n) || gave_up(*n) && ctx.world.nodes[*n].can_hold() && serves(ctx, *n))
-        .min_by_key(|n| (held(*n).is_some_and(|v| v.releasing.is_some()), !gave_up(*n), *n))
+        .min_by_key(|n| (!ctx.world.nodes[*n].open, held(*n).is_some_and(|v| v.releasing.is_some()), !gave_up(*n), *n))
 }
 
 /// Nodes with an unsettled claim on the address, the candidate's own for this App left out.

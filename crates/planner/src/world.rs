@@ -19,6 +19,10 @@ pub(crate) struct NodeView<'a> {
     pub last: Option<&'a Assignment>,
     /// The last assignment was written for the node's present boot.
     pub same_boot: bool,
+    /// It may be given new things.
+    pub open: bool,
+    /// Nothing may be on it, since it is a witness or is being drained.
+    pub closed: bool,
 }
 
 impl NodeView<'_> {
@@ -93,6 +97,8 @@ pub(crate) struct World<'a> {
     pub input: &'a Input<'a>,
     /// Sorted by name; a node's number is its place here.
     pub nodes: Vec<NodeView<'a>>,
+    /// Numbers of nodes that may be given nothing new.
+    pub shut: Vec<usize>,
     evidence: Register<'a>,
     vips: BTreeMap<&'a str, VipFacts<'a>>,
     /// Entries of nodes that are not registered any more: only their epochs count.
@@ -112,10 +118,13 @@ impl<'a> World<'a> {
                     status: n.status.as_ref(),
                     last,
                     same_boot: last.is_some_and(|a| a.boot_id == n.node.boot_id),
+                    open: n.is_open(),
+                    closed: n.is_closed(),
                 }
             })
             .collect();
-        let mut world = Self { input, nodes, evidence: Register::new(input), vips: BTreeMap::new(), strays: BTreeMap::new() };
+        let shut = nodes.iter().enumerate().filter(|(_, n)| !n.open).map(|(number, _)| number).collect();
+        let mut world = Self { input, nodes, shut, evidence: Register::new(input), vips: BTreeMap::new(), strays: BTreeMap::new() };
         world.gather();
         world
     }

@@ -98,6 +98,10 @@ struct Site<'a> {
     name: &'a str,
     node: &'a Node,
     live: bool,
+    /// It may be given new things.
+    open: bool,
+    /// Nothing may be on it.
+    closed: bool,
     status: Option<&'a NodeStatus>,
     last: Option<&'a Assignment>,
     planned: Option<&'a Assignment>,
@@ -109,6 +113,8 @@ impl<'a> Site<'a> {
             name,
             node: &n.node,
             live: n.liveness == Liveness::Live,
+            open: n.cordon == cluster_schemas::node::Cordon::None && !n.node.witness,
+            closed: n.cordon == cluster_schemas::node::Cordon::Draining || n.node.witness,
             status: n.status.as_ref(),
             last: input.assignments.get(name),
             planned: plan.assignments.get(name),
@@ -162,7 +168,10 @@ fn nodes_and_orders(input: &Input<'_>, plan: &Plan, report: &mut Report) {
         let order = &planned.order;
         report.unless(order.generation < COUNTER_LIMIT && order.term < COUNTER_LIMIT, Rule::Order, || format!("{name}: beyond 2^53"));
         if let Some(last) = site.last.filter(|last| last.order == *order) {
-            let same = last.boot_id == planned.boot_id && last.members == planned.members && last.apps == planned.apps;
+            let same = last.boot_id == planned.boot_id
+                && last.members == planned.members
+                && last.cordoned == planned.cordoned
+                && last.apps == planned.apps;
             report.unless(same, Rule::Order, || format!("{name}: other content in the same order"));
             report.unless(order.incarnation == input.incarnation, Rule::Order, || format!("{name}: an order of another incarnation"));
             continue;

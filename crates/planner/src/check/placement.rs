@@ -47,7 +47,8 @@ pub(super) fn check(input: &Input<'_>, plan: &Plan, report: &mut Report) {
 
 fn matches(app: &App, site: &Site<'_>) -> bool {
     let placement = &app.spec.placement;
-    (placement.nodes.is_empty() || placement.nodes.iter().any(|n| n == site.name))
+    !site.closed
+        && (placement.nodes.is_empty() || placement.nodes.iter().any(|n| n == site.name))
         && placement.node_selector.iter().all(|(key, value)| site.node.labels.get(key) == Some(value))
         && !placement.avoid_labels.iter().any(|(key, value)| site.node.labels.get(key) == Some(value))
 }
@@ -81,6 +82,7 @@ fn eligible(app: &App, at: &[Site<'_>], report: &mut Report) {
         report.unless(fits, Rule::Eligible, || format!("App {name} has a place on {}, which is not eligible", site.name));
         let before = site.entry_before(name).is_some_and(|e| e.role != Role::Absent);
         report.unless(site.live || before, Rule::Eligible, || format!("App {name} gets a place on {}, which is lost", site.name));
+        report.unless(site.open || before, Rule::Eligible, || format!("App {name} gets a place on {}, which is cordoned", site.name));
     }
 }
 
@@ -193,7 +195,7 @@ fn replicas(input: &Input<'_>, plan: &Plan, app: &App, at: &[Site<'_>], free: bo
     report.unless(new == 0 || new + staying <= asked, Rule::Replicas, || format!("App {name} gets {new} instances beside {staying}"));
     // Where there is room is for `room` to judge.
     if members.len() < asked && app.spec.placement.asks().is_zero() {
-        let idle = Site::all(input, plan).find(|s| s.live && matches(app, s) && !is(s, app, Role::Member) && !blocked(app, s));
+        let idle = Site::all(input, plan).find(|s| s.live && s.open && matches(app, s) && !is(s, app, Role::Member) && !blocked(app, s));
         if let Some(site) = idle {
             report.add(Rule::Replicas, format!("App {name} has {} of {asked} instances, and none on {}", members.len(), site.name));
         }
@@ -217,13 +219,15 @@ fn ring(app: &App, at: &[Site<'_>], report: &mut Report) {
     let name = &app.metadata.name;
     let owns = |s: &Site<'_>| s.entry(name).and_then(|e| e.ring.as_ref()).is_some_and(|r| !r.own.is_empty());
     let able = |s: &&Site<'_>| s.live && is(s, app, Role::Member) && s.status.map_or_else(|| owns(s), |x| x.quorum);
-    let counts: Vec<usize> = at
-        .iter()
-        .filter(able)
-        .filter_map(|s| s.entry(name).and_then(|e| e.ring.as_ref()))
-        .map(|r| r.own.iter().map(|g| g.partitions.len()).sum())
-        .collect();
+    let of = |s: &Site<'_>| s.entry(name).and_then(|e| e.ring.as_ref()).map(|r| r.own.iter().map(|g| g.partitions.len()).sum::<usize>());
+    // Members on cordoned nodes keep what they have and get nothing more: the rest is what has to be even.
+    let any_open = at.iter().filter(able).any(|s| s.open);
+    let kept: Vec<usize> = at.iter().filter(able).filter(|s| any_open && !s.open).filter_map(of).collect();
+    let counts: Vec<usize> = at.iter().filter(able).filter(|s| !any_open || s.open).filter_map(of).collect();
     let total = usize::from(app.partitions());
+    let share = total.div_ceil((counts.len() + kept.len()).max(1));
+    report.unless(kept.iter().all(|c| *c <= share), Rule::Ring, || format!("App {name}: {kept:?} on cordoned nodes is more than a share"));
+    let total = total - kept.iter().sum::<usize>().min(total);
     let mut open: BTreeSet<u16> = (0..app.partitions()).collect();
     let mut versions = BTreeSet::new();
     let mut version_before = 0;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster_planner::{Liveness, NodeInput};
+use cluster_planner::{Cordon, Liveness, NodeInput};
 use cluster_schemas::app::{ExecSpec, RingSpec, VipSpec};
 use cluster_schemas::{App, AppSpec, Assignment, Metadata, Mode, Node, NodeStatus};
 
@@ -76,10 +76,12 @@ pub(crate) fn mk_node(name: &str) -> NodeInput {
             boot_id: boot_id.clone(),
             agent_version: "0.1.0".to_owned(),
             capacity: None,
+            witness: false,
             registered_at: None,
         },
         liveness: Liveness::Live,
         status: Some(NodeStatus { node: name.to_owned(), boot_id, quorum: true, ..NodeStatus::default() }),
+        cordon: Cordon::None,
     }
 }
 

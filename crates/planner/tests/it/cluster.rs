@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster_planner::{Input, Liveness, NodeInput, Plan, check, plan, status};
+use cluster_planner::{Handover, Input, Liveness, NodeInput, Plan, check, plan, status};
 use cluster_schemas::assignment::{AppAssignment, Role};
 use cluster_schemas::node::{AppObserved, InstanceState, RingObserved, VipObserved};
 use cluster_schemas::status::AppStatus;
@@ -20,6 +20,7 @@ pub(crate) struct Cluster {
     pub(crate) nodes: BTreeMap<String, NodeInput>,
     pub(crate) assignments: BTreeMap<String, Assignment>,
     pub(crate) floors: BTreeMap<String, u64>,
+    pub(crate) handovers: BTreeMap<String, Handover>,
     pub(crate) plan: Plan,
     /// Statuses of lost nodes as they really are.
     unseen: BTreeMap<String, NodeStatus>,
@@ -49,6 +50,7 @@ impl Cluster {
             assignments: &self.assignments,
             lease_ms: 350,
             epoch_floors: &self.floors,
+            handovers: &self.handovers,
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use cluster_planner::check::check;
-use cluster_planner::{Input, LeasedPlan, Liveness, NodeInput, plan_leased};
+use cluster_planner::{Cordon, Handover, Input, LeasedPlan, Liveness, NodeInput, plan_leased};
 use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, Role};
 use cluster_schemas::node::{AppObserved, InstanceState, RingObserved, VipObserved};
 use cluster_schemas::{App, Assignment, Mode, PartitionSet};
@@ -19,6 +19,7 @@ struct Agents {
     nodes: BTreeMap<String, NodeInput>,
     assignments: BTreeMap<String, Assignment>,
     floors: BTreeMap<String, u64>,
+    handovers: BTreeMap<String, Handover>,
     /// Who holds each slot, with which epoch: `app/NAME`, `vip/NAME`, `ring/NAME/N`.
     held: BTreeMap<String, (String, u64)>,
     highest: BTreeMap<String, u64>,
@@ -50,6 +51,7 @@ impl Agents {
             assignments: &assignments,
             lease_ms: 350,
             epoch_floors: &self.floors,
+            handovers: &self.handovers,
         };
         let LeasedPlan { adopted, bare, plan } = plan_leased(&input);
         let violations = check(&Input { assignments: &adopted, ..input }, &bare);
@@ -131,7 +133,8 @@ impl Agents {
         }
         for (slot, order) in asks {
             let is_failed = |n: &String| self.failed.contains(&(app.to_owned(), n.clone()));
-            let ready = order.iter().filter(|n| self.live(n) && !is_failed(n));
+            let open = |n: &&String| self.nodes[n.as_str()].cordon == Cordon::None;
+            let ready = order.iter().filter(|n| self.live(n) && !is_failed(n)).filter(open);
             let best = ready.chain(order.iter().filter(|n| self.live(n))).next();
             if self.held.contains_key(&slot) || best.is_none_or(|b| b != node) {
                 continue;
@@ -204,6 +207,16 @@ impl Agents {
         input.status.as_mut().unwrap().apps.clear();
     }
 
+    fn cordon(&mut self, node: &str, cordon: Cordon) {
+        self.nodes.get_mut(node).unwrap().cordon = cordon;
+    }
+
+    /// An operator asks that `app` be active elsewhere than now.
+    fn hand_over(&mut self, app: &str, to: Option<&str>) {
+        let epoch = self.held[&format!("app/{app}")].1;
+        self.handovers.insert(app.to_owned(), Handover { epoch, to: to.map(ToOwned::to_owned) });
+    }
+
     fn heal(&mut self, node: &str) {
         self.nodes.get_mut(node).unwrap().liveness = Liveness::Live;
     }
@@ -250,6 +263,102 @@ fn failed_nodes_rank_last_and_a_move_ends() {
     agents.settle();
     assert!(agents.holder("app/db").is_some());
     assert_eq!(agents.failed.len(), 3, "each was tried");
+}
+
+/// A switchover: the named node follows, with a higher epoch, and nothing moves it back; the next one goes back. Named or not, whoever
+/// cannot follow is no reason to stop.
+#[test]
+fn an_operator_moves_a_singleton_and_it_stays_there() {
+    let mut agents = Agents::of(4, [with_vip(mk_app("db", Mode::Singleton), "10.0.0.100/24")]);
+    agents.settle();
+    let (first, epoch) = agents.held["app/db"].clone();
+    let standbys: Vec<String> = agents.assignments[&first].apps["db"].candidates.iter().filter(|n| **n != first).cloned().collect();
+    let target = standbys.last().unwrap().clone();
+    agents.hand_over("db", Some(&target));
+    agents.plan();
+    let entry = &agents.assignments[&first].apps["db"];
+    assert_eq!((entry.role, entry.releasing, &entry.successor), (Role::Standby, Some(epoch), &target));
+    assert_eq!((entry.candidates.first(), entry.candidates.last()), (Some(&target), Some(&first)));
+    agents.settle();
+    assert_eq!(agents.holder("app/db"), Some(target.as_str()));
+    assert!(agents.held["app/db"].1 > epoch);
+    // The wish was about a tenure that is over; without it nothing changes either.
+    agents.handovers.clear();
+    agents.settle();
+    assert_eq!(agents.holder("app/db"), Some(target.as_str()));
+
+    let other = standbys[0].clone();
+    agents.cordon(&other, Cordon::Cordoned);
+    agents.hand_over("db", Some(&other));
+    agents.settle();
+    assert_eq!(agents.holder("app/db"), Some(target.as_str()), "a cordoned node takes nothing over");
+    agents.hand_over("db", None);
+    agents.settle();
+    assert!(![target.as_str(), other.as_str()].contains(&agents.holder("app/db").unwrap()), "{:?}", agents.held);
+}
+
+/// The named node dies at the wrong moment: another one follows.
+#[test]
+fn a_switchover_whose_target_dies_goes_to_the_next() {
+    let mut agents = Agents::of(3, [mk_app("db", Mode::Singleton)]);
+    agents.settle();
+    let first = agents.holder("app/db").unwrap().to_owned();
+    let standbys: Vec<String> = agents.assignments[&first].apps["db"].candidates.iter().filter(|n| **n != first).cloned().collect();
+    agents.hand_over("db", Some(&standbys[1]));
+    agents.plan();
+    agents.lose(&standbys[1]);
+    agents.settle();
+    assert_eq!(agents.holder("app/db"), Some(standbys[0].as_str()));
+}
+
+/// Cordon moves nothing, gives nothing new, and is the last choice of a fail-over; a drain moves everything that has somewhere to go.
+#[test]
+fn a_cordoned_node_keeps_what_it_has_and_a_drained_one_nothing() {
+    let apps = [mk_app("db", Mode::Singleton), mk_app("cache", Mode::Ring), mk_app("pool", Mode::Spread)];
+    let mut agents = Agents::of(3, apps);
+    agents.settle();
+    let first = agents.holder("app/db").unwrap().to_owned();
+    let before = agents.held.clone();
+    agents.cordon(&first, Cordon::Cordoned);
+    agents.apps.insert("late".to_owned(), mk_app("late", Mode::Spread));
+    agents.apps.insert("many".to_owned(), cluster_schemas::App { ..mk_app("many", Mode::Replicas) });
+    agents.settle();
+    assert_eq!(agents.held, before, "a cordon moves nothing");
+    let here = &agents.assignments[&first];
+    assert!(here.cordoned && here.apps["pool"].role == Role::Member, "{here:?}");
+    assert!(!here.apps.contains_key("late") && !here.apps.contains_key("many"), "{:?}", here.apps.keys());
+    // Another node is lost: what it owned goes to the third, not to the cordoned one.
+    let others: Vec<String> = agents.nodes.keys().filter(|n| **n != first).cloned().collect();
+    let kept = agents.counts("cache")[first.as_str()];
+    agents.lose(&others[0]);
+    agents.settle();
+    assert_eq!(agents.counts("cache")[first.as_str()], kept, "{:?}", agents.counts("cache"));
+    // Nobody else is left: the cordoned node goes all the same.
+    agents.lose(&others[1]);
+    agents.settle();
+    assert_eq!((agents.holder("app/db"), agents.counts("cache").len()), (Some(first.as_str()), 1));
+    others.iter().for_each(|n| agents.heal(n));
+    agents.cordon(&first, Cordon::Draining);
+    agents.settle();
+    assert!(agents.held.values().all(|(node, _)| *node != first), "{:?}", agents.held);
+    assert!(agents.assignments[&first].apps.is_empty(), "{:?}", agents.assignments[&first].apps.keys());
+    agents.cordon(&first, Cordon::None);
+    agents.settle();
+    assert!(agents.assignments[&first].apps.contains_key("late"));
+}
+
+/// A witness is given nothing, ever.
+#[test]
+fn nothing_is_placed_on_a_witness() {
+    let apps = [mk_app("db", Mode::Singleton), mk_app("cache", Mode::Ring), mk_app("pool", Mode::Spread), mk_app("many", Mode::Replicas)];
+    let mut agents = Agents::of(3, apps);
+    agents.nodes.get_mut("n3").unwrap().node.witness = true;
+    agents.settle();
+    assert!(agents.assignments["n3"].apps.is_empty());
+    assert_eq!(agents.counts("cache"), BTreeMap::from([("n1", 8), ("n2", 8)]));
+    agents.lose("n1");
+    agents.settle();
+    assert_eq!(agents.holder("app/db"), Some("n2"));
 }
 
 /// What one node had goes to all the others, not to the first of them.
@@ -306,6 +415,8 @@ enum Happening {
     Plan,
     Act,
     Steal(usize),
+    Cordon(usize, Cordon),
+    HandOver(Option<usize>),
 }
 
 fn any_happening() -> impl Strategy<Value = Happening> {
@@ -315,6 +426,9 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         Just(Happening::Plan),
         Just(Happening::Act),
         (0_usize..4).prop_map(Happening::Steal),
+        (0_usize..4, prop_oneof![Just(Cordon::None), Just(Cordon::Cordoned), Just(Cordon::Draining)])
+            .prop_map(|(node, cordon)| Happening::Cordon(node, cordon)),
+        proptest::option::of(0_usize..4).prop_map(Happening::HandOver),
     ]
 }
 
@@ -336,6 +450,9 @@ proptest! {
                 Happening::Heal(node) => agents.heal(&name(node)),
                 Happening::Plan => agents.plan(),
                 Happening::Act => agents.act(),
+                Happening::Cordon(node, cordon) => agents.cordon(&name(node), cordon),
+                Happening::HandOver(to) if agents.held.contains_key("app/db") => agents.hand_over("db", to.map(name).as_deref()),
+                Happening::HandOver(_) => {}
                 // A lease that was lost by bad luck: another candidate has it now.
                 Happening::Steal(node) => {
                     let node = name(node);
@@ -350,6 +467,7 @@ proptest! {
         }
         for node in 0..4 {
             agents.heal(&name(node));
+            agents.cordon(&name(node), Cordon::None);
         }
         agents.settle();
         prop_assert!(agents.holder("app/db").is_some() && agents.holder("vip/pool").is_some() && agents.holder("vip/cache").is_some());

@@ -114,7 +114,7 @@ impl Sim {
 
     /// Plans and checks; tells the plan and whether it changes anything.
     pub(crate) fn plan(&mut self, write: impl Fn(usize) -> bool) -> (Plan, bool) {
-        let nodes = self.view();
+        let (nodes, handovers) = (self.view(), BTreeMap::new());
         let input = |assignments| Input {
             incarnation: INCARNATION,
             term: self.term,
@@ -123,6 +123,7 @@ impl Sim {
             assignments,
             lease_ms: 350,
             epoch_floors: &self.floors,
+            handovers: &handovers,
         };
         let made = plan(&input(&self.assignments));
         let violations = check::check(&input(&self.assignments), &made);
