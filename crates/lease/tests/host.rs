@@ -5,7 +5,7 @@
 use cluster_lease::holder::{Action, Candidacy, Event, Holder, HolderConfig, Phase};
 use cluster_lease::message::{Answer, Message, Verdict, Why};
 use cluster_lease::set::{Member, VoterSet};
-use cluster_lease::slots::SlotSet;
+use cluster_lease::slots::{Claims, SlotSet};
 use cluster_lease::time::{Span, Time};
 use cluster_lease::types::{BootId, ClusterId, Epoch, Instance, Node, NodeName, SetNo, Slot, SlotName, VoterId};
 use cluster_lease::voter::{Journal, Voter, VoterAction, VoterConfig};
@@ -250,4 +250,36 @@ fn v6_every_change_is_stored_before_its_answer() {
             }
         }
     }
+}
+
+/// P5, P7: who let go for another leaves it the time to ask, whatever it planned or heard before; then it asks again as anybody.
+#[test]
+fn p7_a_former_holder_leaves_its_successor_the_time_to_ask() {
+    let (mut a, mut voter) = (holder("a", 1), voter());
+    let order: Arc<[NodeName]> = Arc::from([node("a").name, node("b").name]);
+    let candidate = |order: &Arc<[NodeName]>| Event::Candidate {
+        slot: slot(),
+        t: T,
+        candidacy: Candidacy { order: order.clone(), ready: true, unready_may_go: true },
+    };
+    talk(&mut a, &mut voter, ms(0), Event::Acquire { slot: slot(), t: T });
+    // A voter that was slow says during the tenure that the slot was free, and the assignment is told again: both plan an attempt.
+    let free = |floor: u64| {
+        let mut floors = Claims::default();
+        floors.insert(&slot(), Epoch(floor));
+        Event::Message(Message::Free(cluster_lease::message::Free { cluster: CLUSTER, from: node("v").name, voter: VoterId(1), floors }))
+    };
+    talk(&mut a, &mut voter, ms(10), free(0));
+    talk(&mut a, &mut voter, ms(11), candidate(&order));
+    talk(&mut a, &mut voter, ms(20), Event::Release { slot: slot(), successor: Some(node("b").name) });
+    talk(&mut a, &mut voter, ms(40), Event::Stopped { slot: slot(), epoch: Epoch(1) });
+    talk(&mut a, &mut voter, ms(41), free(1));
+    let asks = |actions: &[Action]| actions.iter().any(|a| matches!(a, Action::Send(_, Message::Acquire(_)) | Action::Arm { .. }));
+    for at in (42..180).step_by(2) {
+        let done = talk(&mut a, &mut voter, ms(at), Event::Tick);
+        assert!(!asks(&done), "it asks again after {} ms: {done:?}", at - 40);
+    }
+    // Nobody came: the slot is not left alone.
+    let done = talk(&mut a, &mut voter, ms(190), Event::Tick);
+    assert!(asks(&done), "{done:?}");
 }

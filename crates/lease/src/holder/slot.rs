@@ -120,6 +120,8 @@ pub struct SlotHolder {
     clashes: u32,
     /// P7: when to ask.
     pub(crate) start: Option<Time>,
+    /// P7: it let go in favour of another, whom it leaves so much time to ask first.
+    yields_until: Time,
     /// The earliest entry in the holder's queue of wakes.
     pub(super) queued: Option<Time>,
 }
@@ -153,6 +155,7 @@ impl SlotHolder {
             free: BTreeSet::new(),
             clashes: 0,
             start: None,
+            yields_until: Time(0),
             queued: None,
         }
     }
@@ -432,6 +435,13 @@ impl SlotHolder {
             return;
         }
         self.phase = Phase::Idle;
+        // What was heard and planned before or during the tenure says nothing of the time after it.
+        self.free.clear();
+        self.start = None;
+        if successor.is_some() {
+            let ranks = self.candidacy.as_ref().map_or(0, |candidacy| candidacy.order.len() as u64);
+            self.yields_until = env.now + env.config.stagger.times(ranks + STOOD_BACK);
+        }
         // The word first: nothing may start under this tenure once the voters know.
         env.actions.push(Action::Disarm { slot: slot.clone(), epoch });
         self.begin_release(env, slot, epoch, successor, longest);
@@ -513,7 +523,7 @@ impl SlotHolder {
         // A majority should be free, else most would refuse; but a voter may be down, so do not wait for it for long.
         let majority = env.sets.current().agreed(|id| self.free.contains(&id));
         let patience = if majority { Span::ZERO } else { env.config.stagger };
-        let start = env.now + delay + patience + self.apart(env.jitter);
+        let start = (env.now + delay + patience + self.apart(env.jitter)).max(self.yields_until);
         // At once stays at once.
         let start = if start > env.now { env.config.grid(start, true) } else { start };
         self.start = Some(self.start.map_or(start, |planned| planned.min(start)));
