@@ -252,6 +252,9 @@ pub struct VipObserved {
     /// Highest epoch that this node gave up by itself.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gave_up: u64,
+    /// Why it could not be put there, in one word such as `VipTaken`; empty when nothing is wrong.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trouble: String,
 }
 
 /// What is seen of a ring's partitions.

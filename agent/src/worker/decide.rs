@@ -24,6 +24,8 @@ pub struct Memory {
     pub gate: Option<(String, Gate)>,
     /// The VIP last held.
     pub vip: Option<VipSpec>,
+    /// The VIP that the link was asked for, and that nobody else has.
+    pub probed: Option<VipSpec>,
     /// The role file as written.
     pub role: Option<RoleFile>,
     /// The role that the process was last seen to know (started with, or reloaded after).
@@ -66,6 +68,8 @@ pub struct Seen {
     pub failure_counts: bool,
     /// What its checks say.
     pub fitness: Fitness,
+    /// The VIP is not taken because another machine on the link has it: so it is on every node, and no failure of this one.
+    pub vip_taken: bool,
 }
 
 /// The next thing to do.
@@ -81,6 +85,8 @@ pub enum Step {
     Ungate(String),
     /// Remove this address.
     ReleaseVip(VipSpec),
+    /// Ask the link whether another machine has this address.
+    ProbeVip(VipSpec),
     /// Put this address there and tell the neighbours.
     HoldVip(VipSpec),
     /// Write the role file.
@@ -261,5 +267,7 @@ fn release_vip(target: &Target, seen: &Seen) -> Option<Step> {
 fn hold_vip(target: &Target, memory: &Memory, seen: &Seen) -> Option<Step> {
     let (vip, wish, _) = target.vip.as_ref()?;
     let missing = !seen.vip_present || memory.vip.as_ref() != Some(vip);
-    (*wish == Wish::Yes && missing && !seen.backing_off).then(|| Step::HoldVip(vip.clone()))
+    let asked = !target.probe || seen.vip_present || memory.probed.as_ref() == Some(vip);
+    let step = if asked { Step::HoldVip } else { Step::ProbeVip };
+    (*wish == Wish::Yes && missing && !seen.backing_off).then(|| step(vip.clone()))
 }

@@ -9,6 +9,7 @@
 //! Assumptions: steps are idempotent, so an agent that is killed between two of them goes on where it was.
 
 mod content;
+mod address;
 pub mod decide;
 pub mod health;
 mod jobs;
@@ -34,17 +35,13 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::drivers::unit_change::needs_restart;
-use crate::drivers::{ActiveState, Conflict, Gate, Held, UnitError, Units, Vips, unit_text};
+use crate::drivers::{ActiveState, Conflict, Gate, UnitError, Units, Vips, unit_text};
 use crate::fences::Armed;
 use crate::worker::decide::{Memory, Seen, Step};
 use crate::worker::health::{Fitness, Health, Standing};
 use crate::worker::target::{Desired, Target, Wish, target};
 use crate::worker::warnings::Warnings;
 
-/// How long a VIP stays without being refreshed: the last line (rule F7), behind the guard.
-const VIP_VALID: Duration = Duration::from_secs(2);
-/// How often a VIP is refreshed.
-const VIP_REFRESH: Duration = Duration::from_millis(500);
 /// Longest start, restart or reload; a unit's own time-outs are shorter as a rule.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest stop before it is complained about and tried again.
@@ -59,8 +56,6 @@ const FAILURE_COUNTS: Duration = Duration::from_secs(300);
 const YOUNG: Duration = Duration::from_millis(500);
 /// A unit whose tenure is lost is asked to stop, and killed after this long; the guard ends an exclusive one before.
 const FENCE_GRACE: Duration = Duration::from_secs(1);
-/// Pause before a slot whose word is not armed is looked at again.
-const NOT_ARMED_RETRY: Duration = Duration::from_millis(20);
 /// Pause after a failed attempt to end a lost tenure.
 const FENCE_RETRY: Duration = Duration::from_millis(200);
 /// Lines of the unit's log that go with the report of a failure.
@@ -113,6 +108,8 @@ pub struct Worker<U, V> {
     looked_in_vain: bool,
     /// Role and epoch that `trouble` is about.
     tenure: (Role, u64),
+    /// Why the VIP could not be put there, in a word for the App's condition; empty when nothing is wrong with it.
+    vip_trouble: &'static str,
     failures: u32,
     retry_at: Option<Instant>,
     /// The kind of step that failed last, if the last one did.
@@ -120,6 +117,8 @@ pub struct Worker<U, V> {
     /// Until then the process may not know its signals yet.
     young_until: Option<Instant>,
     saw_failed: bool,
+    /// Whether the unit ran when last seen.
+    runs: bool,
     /// When the App last failed here, and with which version of its spec.
     failed: Option<(Instant, u64)>,
     reported: Option<(AppObserved, u64, Standing)>,
@@ -140,11 +139,13 @@ impl<U: Units, V: Vips> Worker<U, V> {
             trouble: String::new(),
             looked_in_vain: false,
             tenure: (Role::Absent, 0),
+            vip_trouble: "",
             failures: 0,
             retry_at: None,
             failed_step: None,
             young_until: None,
             saw_failed: false,
+            runs: false,
             failed: None,
             reported: None,
             refreshed: Instant::now(),
@@ -289,6 +290,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
 
     fn forget_trouble(&mut self) {
         self.trouble.clear();
+        self.vip_trouble = "";
         self.failures = 0;
         self.retry_at = None;
     }
@@ -297,6 +299,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         let chain = |e: UnitError| cluster_telemetry::chain(&e);
         let units = Arc::clone(&self.parts.units);
         let unit = units.observe(&target.unit).await.map_err(chain)?;
+        self.runs = unit.is_running();
         let age = clock::since_boot().saturating_sub(Duration::from_micros(unit.active_enter_us));
         self.young_until = (unit.is_running() && age < YOUNG).then(|| Instant::now() + YOUNG.saturating_sub(age));
         let old_unit = if !self.memory.unit.is_empty() && self.memory.unit != target.unit {
@@ -317,6 +320,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             young: self.young_until.is_some(),
             failure_counts: self.failed.is_some(),
             fitness: Fitness::default(),
+            vip_taken: target.vip.is_some() && self.vip_trouble == address::TAKEN,
         })
     }
 
@@ -346,6 +350,10 @@ impl<U: Units, V: Vips> Worker<U, V> {
         let mut observed = observe::observed(desired, target, &self.memory, seen, &self.trouble);
         if observed.message.is_empty() {
             observed.message = self.warnings.text(clock::since_boot());
+        }
+        let wants_vip = target.vip.as_ref().is_some_and(|(_, wish, _)| wish.may_stay());
+        if let Some(vip) = observed.vip.as_mut().filter(|vip| wants_vip && !vip.present) {
+            self.vip_trouble.clone_into(&mut vip.trouble);
         }
         let (tenures, standing) = (desired.tenures.version, self.standing(desired, target, seen));
         if self.reported.as_ref() != Some(&(observed.clone(), tenures, standing)) {
@@ -430,6 +438,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     Err(error) => self.failed(&format!("remove address {}", vip.address), &cluster_telemetry::chain(&error)).await,
                 }
             }
+            Step::ProbeVip(vip) => return self.probe_vip(vip).await,
             Step::HoldVip(vip) => {
                 self.memory.vip = Some(vip);
                 self.save();
@@ -458,43 +467,6 @@ impl<U: Units, V: Vips> Worker<U, V> {
             Step::Forget | Step::Settled => {}
         }
         true
-    }
-
-    fn next_refresh(&self, target: &Target) -> Option<Instant> {
-        let (vip, wish, _) = target.vip.as_ref()?;
-        (wish.may_stay() && self.memory.vip.as_ref() == Some(vip)).then(|| self.refreshed + VIP_REFRESH)
-    }
-
-    /// Puts the VIP there or refreshes it, if that is (still) wanted.
-    async fn refresh_vip(&mut self, target: &Target) {
-        self.refreshed = Instant::now();
-        let Some((vip, wish, epoch)) = &target.vip else { return };
-        // F2: the word is asked right before. One that was fenced while this agent stood still is not followed by an address.
-        if !wish.may_stay() || !self.armed(&target.vip_slot) {
-            return;
-        }
-        match self.parts.vips.hold(vip, VIP_VALID).await {
-            Ok(Held::Refreshed) => {}
-            Ok(Held::Fresh) => {
-                info!(app = self.parts.app, vip = vip.address, interface = vip.interface, epoch, "address is here");
-                if let Err(error) = self.parts.vips.announce(vip).await {
-                    warn!(app = self.parts.app, vip = vip.address, "cannot announce the address: {}", cluster_telemetry::chain(&error));
-                }
-            }
-            Err(error) => {
-                let what = format!("hold address {} on {}", vip.address, vip.interface);
-                self.failed(&what, &cluster_telemetry::chain(&error)).await;
-            }
-        }
-    }
-
-    /// Whether the slot is held now. Where it is not, its tenure is over, and that is heard soon.
-    pub(super) fn armed(&mut self, slot: &str) -> bool {
-        let armed = self.parts.armed.holds(slot);
-        if !armed {
-            self.retry_at = Some(Instant::now() + NOT_ARMED_RETRY);
-        }
-        armed
     }
 
     async fn outcome(&mut self, what: &str, result: Result<(), UnitError>, target: &Target) {

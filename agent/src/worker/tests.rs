@@ -104,6 +104,7 @@ impl World {
             young: self.young,
             failure_counts: false,
             fitness: self.fitness.clone(),
+            vip_taken: false,
         }
     }
 
@@ -134,6 +135,7 @@ impl World {
                 self.address = None;
                 self.memory.vip = None;
             }
+            Step::ProbeVip(vip) => self.memory.probed = Some(vip),
             Step::HoldVip(vip) => {
                 self.memory.vip = Some(vip.clone());
                 self.address = Some(vip);
@@ -192,6 +194,26 @@ fn activation_puts_role_then_address_then_unit() {
     assert!(role < vip && vip < start, "{:?}", world.steps);
     let report = world.report(&desired);
     assert!(report.healthy && report.holds && report.state == InstanceState::Running && report.epoch == 3);
+}
+
+/// The link is asked before the first activation, and not on a take-over.
+#[test]
+fn an_address_that_nobody_is_known_to_have_had_is_asked_for_once() {
+    let mut world = World::default();
+    let mut desired = singleton(Role::Active, 3);
+    desired.entry.vip = Some(VipAssignment { probe: true, ..vip(true, 3) });
+    world.settle(&desired);
+    let asked = world.order(|s| matches!(s, Step::ProbeVip(_)));
+    assert!(asked < world.order(|s| matches!(s, Step::HoldVip(_))), "{:?}", world.steps);
+    // Somebody deletes it: it was ours.
+    world.steps.clear();
+    world.address = None;
+    world.settle(&desired);
+    assert!(world.address.is_some() && !world.steps.iter().any(|s| matches!(s, Step::ProbeVip(_))), "{:?}", world.steps);
+
+    let mut other = World::default();
+    other.settle(&singleton(Role::Active, 4));
+    assert!(other.address.is_some() && !other.steps.iter().any(|s| matches!(s, Step::ProbeVip(_))), "{:?}", other.steps);
 }
 
 #[test]
