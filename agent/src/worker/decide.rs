@@ -1,7 +1,8 @@
 //! From what should be and what is to the next step: pure, one step at a time, so that an agent killed between any two steps goes on.
 
+use cluster_schemas::PartitionSet;
 use cluster_schemas::app::VipSpec;
-use cluster_schemas::assignment::Role;
+use cluster_schemas::assignment::{OwnedPartitions, Role};
 use serde::{Deserialize, Serialize};
 
 use super::health::Fitness;
@@ -38,6 +39,8 @@ pub struct Memory {
     pub healthy_run: String,
     /// Restarts because of failed checks.
     pub restarts: Restarts,
+    /// Of a Ring with hooks: the partitions whose `onOwn` ended well. They count as held until their `onRelease` did.
+    pub owned: Option<Vec<OwnedPartitions>>,
 }
 
 impl Memory {
@@ -70,6 +73,12 @@ pub struct Seen {
     pub fitness: Fitness,
     /// The VIP is not taken because another machine on the link has it: so it is on every node, and no failure of this one.
     pub vip_taken: bool,
+    /// Partitions that hooks are at work for.
+    pub hooked: PartitionSet,
+    /// Partitions that are given back because their `onOwn` failed.
+    pub refused: PartitionSet,
+    /// An `onRelease` failed: nobody knows what the process still does with the partition.
+    pub distrusted: bool,
 }
 
 /// The next thing to do.
@@ -77,6 +86,8 @@ pub struct Seen {
 pub enum Step {
     /// Stop this unit and see that no process is left.
     Stop(String),
+    /// Kill this unit and see that no process is left.
+    Kill(String),
     /// Remove the file of this unit, if we wrote it, and forget the unit.
     Uninstall(String),
     /// Have systemd ask the guard before it starts this unit.
@@ -112,6 +123,10 @@ pub enum Step {
 pub fn next(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> Step {
     if let Some(step) = clear_old(target, content, memory, seen) {
         return step;
+    }
+    // Rule R2: never a release on a hope.
+    if seen.distrusted && !seen.unit.is_gone() {
+        return Step::Kill(target.unit.clone());
     }
     if let Some(step) = gate(target, memory) {
         return step;
@@ -167,6 +182,9 @@ fn withdraw(target: &Target, memory: &Memory, seen: &Seen) -> Step {
         return Step::ReleaseVip(vip);
     }
     if target.absent {
+        if !seen.hooked.is_empty() || memory.owned.iter().any(|owned| !owned.is_empty()) {
+            return Step::Settled;
+        }
         if let Some((unit, _)) = &memory.gate {
             return Step::Ungate(unit.clone());
         }

@@ -8,15 +8,17 @@
 //!
 //! Assumptions: steps are idempotent, so an agent that is killed between two of them goes on where it was.
 
-mod content;
 mod address;
+mod content;
 pub mod decide;
 pub mod health;
+mod hooks;
 mod jobs;
 #[cfg(test)]
 mod life;
 mod memory;
 pub mod observe;
+pub mod owning;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster_schemas::PartitionSet;
 use cluster_schemas::app::Mode;
 use cluster_schemas::assignment::Role;
 use cluster_schemas::node::AppObserved;
@@ -39,6 +42,7 @@ use crate::drivers::{ActiveState, Conflict, Gate, UnitError, Units, Vips, unit_t
 use crate::fences::Armed;
 use crate::worker::decide::{Memory, Seen, Step};
 use crate::worker::health::{Fitness, Health, Standing};
+use crate::worker::hooks::Hooks;
 use crate::worker::target::{Desired, Target, Wish, target};
 use crate::worker::warnings::Warnings;
 
@@ -125,6 +129,7 @@ pub struct Worker<U, V> {
     refreshed: Instant,
     warnings: Warnings,
     health: Health,
+    hooks: Hooks,
 }
 
 impl<U: Units, V: Vips> Worker<U, V> {
@@ -151,6 +156,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             refreshed: Instant::now(),
             warnings: Warnings::default(),
             health: Health::default(),
+            hooks: Hooks::default(),
         }
     }
 
@@ -166,7 +172,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         loop {
             let desired = self.desired.borrow_and_update().clone();
             self.note_new_tenure(&desired);
-            let target = target(&self.parts.app, &self.parts.node, &desired);
+            let mut target = target(&self.parts.app, &self.parts.node, &desired);
             if target.unit != unit_of_changes {
                 unit_of_changes.clone_from(&target.unit);
                 unit_changes = Some(self.parts.units.changes(&target.unit));
@@ -197,6 +203,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                             None
                         }
                     };
+                    self.tend_hooks(&desired, &mut target, &mut seen).await;
                     self.report(&desired, &target, &seen).await;
                     // Without a text there is nothing to run, but what runs can still be withdrawn.
                     if text.is_err() && target.run == Wish::Yes {
@@ -229,12 +236,15 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     };
                     let refresh_at = self.next_refresh(&target);
                     let (retry_at, young_until, restart_at) = (self.retry_at, self.young_until, self.health.again());
+                    let hooks_at = self.hooks.next_at();
                     tokio::select! {
                         changed = self.desired.changed() => if changed.is_err() { return },
                         () = sleep_until(young_until) => {}
                         () = unit_changed => {}
                         () = self.health.changed() => {}
                         () = sleep_until(restart_at) => {}
+                        Some(ended) = self.hooks.next() => self.hook_ended(ended).await,
+                        () = sleep_until(hooks_at) => {}
                         Ok(()) = vip_changes.changed() => {}
                         conflict = next_conflict(&mut conflicts) => {
                             let vip = target.vip.as_ref().map(|(vip, ..)| vip);
@@ -318,6 +328,9 @@ impl<U: Units, V: Vips> Worker<U, V> {
             vip_present,
             backing_off: self.retry_at.is_some(),
             young: self.young_until.is_some(),
+            hooked: PartitionSet::new(),
+            refused: PartitionSet::new(),
+            distrusted: false,
             failure_counts: self.failed.is_some(),
             fitness: Fitness::default(),
             vip_taken: target.vip.is_some() && self.vip_trouble == address::TAKEN,
@@ -351,6 +364,9 @@ impl<U: Units, V: Vips> Worker<U, V> {
         if observed.message.is_empty() {
             observed.message = self.warnings.text(clock::since_boot());
         }
+        if !self.hooks.text().is_empty() {
+            observed.message = [self.hooks.text(), &observed.message].join("\n").trim_end().to_owned();
+        }
         let wants_vip = target.vip.as_ref().is_some_and(|(_, wish, _)| wish.may_stay());
         if let Some(vip) = observed.vip.as_mut().filter(|vip| wants_vip && !vip.present) {
             self.vip_trouble.clone_into(&mut vip.trouble);
@@ -379,6 +395,18 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     self.save();
                 }
                 self.outcome(&format!("stop unit {unit}"), stopped, target).await;
+            }
+            Step::Kill(unit) => {
+                warn!(app, unit, "killing the unit");
+                let killed = match self.parts.units.kill(&unit).await {
+                    Ok(()) => self.stop(&unit, target).await,
+                    error => error,
+                };
+                if killed.is_ok() {
+                    self.memory.stopped();
+                    self.save();
+                }
+                self.outcome(&format!("kill unit {unit}"), killed, target).await;
             }
             Step::Uninstall(unit) => {
                 let removed = self.parts.units.uninstall(&unit).await;
@@ -516,6 +544,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         }
         info!(app = self.parts.app, "nothing of the App is left here");
         self.memory = Memory::default();
+        self.hooks = Hooks::default();
         self.reported = None;
         let tenures = self.desired.borrow().tenures.version;
         let report = Report {

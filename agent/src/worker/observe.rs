@@ -6,6 +6,7 @@ use cluster_schemas::assignment::Role;
 use cluster_schemas::node::{AppObserved, InstanceState, RingObserved, UnitObserved, VipObserved};
 
 use super::decide::{Memory, Seen};
+use super::owning;
 use super::target::{Desired, PartitionsFile, Target};
 use crate::drivers::{ActiveState, UnitState};
 use crate::lease::view::{TenureState, TenureView};
@@ -98,8 +99,11 @@ fn ring(target: &Target, memory: &Memory, seen: &Seen, gone: bool) -> RingObserv
         (true, false) => file.clone(),
         (false, _) => file.union(&told),
     };
+    // What a hook is at work for, or is still to be asked about, is not let go of either.
+    let hooked = owning::partitions(memory.owned.as_deref().unwrap_or_default());
+    let held = held.union(&hooked).union(&seen.hooked);
     let confirmed = if seen.unit.is_running() { file.intersection(&told) } else { PartitionSet::new() };
-    RingObserved { held, confirmed, ..RingObserved::default() }
+    RingObserved { held, confirmed, refused: seen.refused.clone(), ..RingObserved::default() }
 }
 
 /// Whether the role is one that this report says is being served: for the record of who became active.

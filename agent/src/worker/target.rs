@@ -32,6 +32,8 @@ pub struct Tenures {
     pub vip: Option<TenureView>,
     /// Partitions that are held, by epoch.
     pub ring: Vec<OwnedPartitions>,
+    /// Partitions that are to be let go of in good order, by epoch.
+    pub releasing: Vec<OwnedPartitions>,
 }
 
 /// How much something should be.

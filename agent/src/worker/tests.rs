@@ -1,5 +1,6 @@
 //! The worker's decisions, driven without any driver: a small world obeys each step, and the decision is asked again until it settles.
 
+use cluster_schemas::PartitionSet;
 use cluster_schemas::app::{ExecSpec, Mode, Standby, VipSpec};
 use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, RingAssignment, Role, RunSpec, VipAssignment};
 use cluster_schemas::node::InstanceState;
@@ -76,6 +77,7 @@ struct World {
     young: bool,
     backing_off: bool,
     fitness: Fitness,
+    distrusted: bool,
     steps: Vec<Step>,
 }
 
@@ -105,6 +107,9 @@ impl World {
             failure_counts: false,
             fitness: self.fitness.clone(),
             vip_taken: false,
+            hooked: PartitionSet::new(),
+            refused: PartitionSet::new(),
+            distrusted: self.distrusted,
         }
     }
 
@@ -122,6 +127,10 @@ impl World {
             }
             Step::Stop(unit) => {
                 assert_eq!(self.running.as_ref(), Some(&unit), "only what runs is stopped");
+                self.running = None;
+                self.memory.stopped();
+            }
+            Step::Kill(_) => {
                 self.running = None;
                 self.memory.stopped();
             }
@@ -413,6 +422,21 @@ fn deletion_leaves_nothing() {
     world.settle(&absent);
     assert_eq!(world.steps.last(), Some(&Step::Forget));
     assert_eq!((world.running, world.address, world.memory), (None, None, Memory::default()));
+}
+
+/// Rule R2.
+#[test]
+fn r2_a_process_that_is_not_trusted_to_have_let_go_is_killed_before_anything_else() {
+    let mut world = World::default();
+    world.settle(&ring(&[(1, "0-7")]));
+    world.steps.clear();
+    world.distrusted = true;
+    assert!(world.step(&ring(&[(1, "0-3")])));
+    assert_eq!(world.steps, [Step::Kill("clusterctl-a.service".to_owned())]);
+    assert_eq!((world.running.clone(), world.memory.confirmed.clone()), (None, None));
+    world.distrusted = false;
+    world.settle(&ring(&[(1, "0-3")]));
+    assert!(world.running.is_some(), "it starts again with the rest");
 }
 
 fn any_desired() -> impl Strategy<Value = Desired> {

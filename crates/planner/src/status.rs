@@ -122,6 +122,7 @@ fn compute(app: &App, plan: &Plan, parts: &[Part<'_>]) -> AppStatus {
     if let Some(sentence) = &notes.conflict {
         conditions.push(condition("Conflict", true, "ClaimedByOlderApp", sentence.clone()));
     }
+    conditions.extend(hooks(parts));
     if app.spec.database.is_some() {
         let message = "databases are accepted but not replicated yet: each node has a file of its own".to_owned();
         conditions.push(condition("Replicated", false, "NotImplemented", message));
@@ -247,6 +248,17 @@ fn ring<'a>(app: &App, parts: &[Part<'a>], notes: &AppNotes) -> (String, Verdict
         vip_verdict(app, parts).map(|()| format!("all {total} partitions are confirmed by their owners"))
     };
     (format!("{count}/{total}"), verdict)
+}
+
+/// Partitions that nodes gave back because their `onOwn` failed.
+fn hooks(parts: &[Part<'_>]) -> Option<Condition> {
+    let refuses = |p: &&Part<'_>| p.observed.and_then(|o| o.ring.as_ref()).is_some_and(|r| !r.refused.is_empty());
+    let told = |p: &Part<'_>| {
+        let message = p.observed.map(|o| o.message.as_str()).unwrap_or_default();
+        format!("{}: {}", p.node, message.lines().next().unwrap_or_default())
+    };
+    let failing: Vec<String> = parts.iter().filter(refuses).map(told).take(3).collect();
+    (!failing.is_empty()).then(|| condition("HooksFailing", true, "OnOwnFailed", failing.join("; ")))
 }
 
 fn degraded(parts: &[Part<'_>]) -> Condition {
