@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use cluster_fence::UnitIndex;
 use cluster_lease::time::Span;
 use cluster_lease::types::{NodeName, Slot, SlotName};
+use cluster_schemas::PartitionSet;
 use cluster_schemas::app::{Mode, Standby};
 use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, Role};
 use cluster_schemas::node::{AppObserved, InstanceState};
@@ -98,21 +99,26 @@ pub fn wanted(node: &str, app: &str, entry: &AppAssignment, here: Here<'_>, unit
         into.insert(slot, Wanted { unit, role: false, t, order: names(&vip.candidates), ready: fit, seen: below(vip.hold, vip.epoch) });
     }
     let Some(ring) = &entry.ring else { return };
+    // Where `onOwn` failed a moment ago, what it failed for is not asked for, and everything else only where nobody else is ready.
+    let nothing = PartitionSet::new();
+    let refused = here.observed.and_then(|o| o.ring.as_ref()).map_or(&nothing, |r| &r.refused);
+    let ready = fit && refused.is_empty();
     for group in ring.candidates.iter().filter(|g| is_candidate(&g.order)) {
         let order = names(&group.order);
-        for slot in group.partitions.iter().filter_map(|p| ring_slot(app, p)) {
-            into.insert(slot, Wanted { unit, role: false, t, order: order.clone(), ready: fit, seen: entry.epoch });
+        for slot in group.partitions.iter().filter(|p| !refused.contains(*p)).filter_map(|p| ring_slot(app, p)) {
+            into.insert(slot, Wanted { unit, role: false, t, order: order.clone(), ready, seen: entry.epoch });
         }
     }
 }
 
-/// Tenures of one App that are to end in good order, with their successors: because the assignment wants it, or because the instance is
-/// unhealthy here (then whoever is ready and ranks best follows). `entry` is none where the assignment does not have the App any more.
+/// Tenures of one App that are to end in good order, with their successors: because the assignment wants it, because the instance is
+/// unhealthy here (then whoever is ready and ranks best follows), or because a partition's `onOwn` failed. `entry` is none where the
+/// assignment does not have the App any more.
 pub fn given_up(
     node: &str,
     app: &str,
     entry: Option<&AppAssignment>,
-    standing: Standing,
+    here: Here<'_>,
     view: &LeaseView,
     into: &mut BTreeMap<Slot, Option<NodeName>>,
 ) {
@@ -127,7 +133,7 @@ pub fn given_up(
         });
         if !stays {
             into.insert(slot, entry.and_then(|e| successor(&e.successor)));
-        } else if standing.leave_app == tenure.epoch {
+        } else if here.standing.leave_app == tenure.epoch {
             into.insert(slot, None);
         }
     }
@@ -138,7 +144,7 @@ pub fn given_up(
         let stays = vip.is_some_and(|v| v.candidates.iter().any(|n| n == node) && v.releasing.is_none_or(|r| r < tenure.epoch));
         if !stays {
             into.insert(slot, vip.and_then(|v| successor(v.candidates.first()?)));
-        } else if standing.leave_vip == tenure.epoch {
+        } else if here.standing.leave_vip == tenure.epoch {
             into.insert(slot, None);
         }
     }
@@ -147,11 +153,14 @@ pub fn given_up(
         groups.iter().find(|g| g.partitions.contains(partition)).map(|g| &g.order)
     };
     let release = present.and_then(|e| e.ring.as_ref()).map(|r| &r.release);
+    let refused = here.observed.and_then(|o| o.ring.as_ref()).map(|r| &r.refused);
     for (slot, partition, _) in partitions_of(app, view).filter(|(.., t)| t.state == TenureState::Held) {
         let order = order_of(partition);
         let told_to = release.is_some_and(|r| r.contains(partition));
         if told_to || !order.is_some_and(|o| o.iter().any(|n| n == node)) {
             into.insert(slot.clone(), order.and_then(|o| successor(o.first()?)));
+        } else if refused.is_some_and(|r| r.contains(partition)) {
+            into.insert(slot.clone(), order.and_then(|o| o.iter().find_map(|n| successor(n))));
         }
     }
 }
@@ -160,9 +169,12 @@ pub fn given_up(
 #[must_use]
 pub fn tenures_of(app: &str, entry: Option<&AppAssignment>, view: &LeaseView) -> Tenures {
     let of = |slot: Option<Slot>| slot.and_then(|s| view.tenures.get(&s)).copied();
-    let held = partitions_of(app, view).filter(|(.., t)| t.state == TenureState::Held);
-    let ring = OwnedPartitions::grouped(held.map(|(_, partition, tenure)| (partition, tenure.epoch)));
-    Tenures { version: 0, app: of(app_slot(app)), vip: of(entry.and_then(vip_slot)), ring }
+    let in_state = |state: TenureState| {
+        let those = partitions_of(app, view).filter(move |(.., t)| t.state == state);
+        OwnedPartitions::grouped(those.map(|(_, partition, tenure)| (partition, tenure.epoch)))
+    };
+    let (ring, releasing) = (in_state(TenureState::Held), in_state(TenureState::Releasing));
+    Tenures { version: 0, app: of(app_slot(app)), vip: of(entry.and_then(vip_slot)), ring, releasing }
 }
 
 /// Ended tenures of one App of which nothing is left, by what its worker saw. The report must have been made under these tenures.
@@ -206,7 +218,7 @@ mod tests {
 
     fn given(entry: Option<&AppAssignment>, view: &LeaseView) -> Vec<(String, Option<String>)> {
         let mut into = BTreeMap::new();
-        given_up("n1", "a", entry, Standing::default(), view, &mut into);
+        given_up("n1", "a", entry, Here::default(), view, &mut into);
         into.into_iter().map(|(s, n)| (s.to_string(), n.map(|n| n.to_string()))).collect()
     }
 
@@ -235,7 +247,14 @@ mod tests {
         let left = |epoch| {
             let mut into = BTreeMap::new();
             let standing = Standing { leave_app: epoch, ..Standing::default() };
-            given_up("n1", "a", Some(&singleton(Role::Active, &["n1", "n2"], None)), standing, &held, &mut into);
+            given_up(
+                "n1",
+                "a",
+                Some(&singleton(Role::Active, &["n1", "n2"], None)),
+                Here { standing, ..Here::default() },
+                &held,
+                &mut into,
+            );
             into.into_iter().map(|(s, n)| (s.to_string(), n)).collect::<Vec<_>>()
         };
         assert_eq!(left(5), [("app/a".to_owned(), None)]);

@@ -267,7 +267,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
         }
         for (app, handle) in &self.workers {
             let entry = self.assignment.as_ref().filter(|_| !self.removed).and_then(|a| a.apps.get(app));
-            given_up(&node, app, entry, handle.standing, &self.view, &mut gives);
+            given_up(&node, app, entry, Here { observed: handle.observed.as_ref(), standing: handle.standing }, &self.view, &mut gives);
         }
         if self.asked != wants {
             self.asked.clone_from(&wants);

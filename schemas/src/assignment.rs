@@ -189,6 +189,10 @@ pub struct VipAssignment {
     /// Pools and rings: all nodes that may hold it, best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<String>,
+    /// No node of the App was ever seen to have this address: who takes it asks the link first whether another machine has it. Never set
+    /// for a take-over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probe: bool,
 }
 
 impl VipAssignment {

@@ -252,6 +252,9 @@ pub struct VipObserved {
     /// Highest epoch that this node gave up by itself.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gave_up: u64,
+    /// Why it could not be put there, in one word such as `VipTaken`; empty when nothing is wrong.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trouble: String,
 }
 
 /// What is seen of a ring's partitions.
@@ -265,6 +268,9 @@ pub struct RingObserved {
     /// Partitions whose leases this node has, by epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leased: Vec<crate::assignment::OwnedPartitions>,
+    /// Partitions that are given back because their `onOwn` failed here. While there are any, this node takes no others.
+    #[serde(default, skip_serializing_if = "PartitionSet::is_empty")]
+    pub refused: PartitionSet,
     /// Highest epoch that this node gave up by itself, for all its partitions together.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gave_up: u64,

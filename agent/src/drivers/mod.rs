@@ -6,7 +6,9 @@
 //! Both traits are level-triggered: every call says what should be, may be repeated at any time, and treats "already so" and
 //! "already gone" as success. What they report is what was seen, not what was asked for.
 
+mod commands;
 pub mod flaps;
+pub mod hook_text;
 mod neighbours;
 pub mod netlink;
 pub mod systemd;
@@ -15,5 +17,6 @@ pub mod unit_text;
 mod units;
 mod vips;
 
+pub use commands::Command;
 pub use units::{ActiveState, Gate, Installed, InstalledUnit, LoadState, STARTED_BY_MAX, UnitError, UnitState, Units, Verb};
 pub use vips::{CONFLICTS_WAITING, Conflict, Held, HeldVip, Mac, VipError, Vips};

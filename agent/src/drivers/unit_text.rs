@@ -194,7 +194,7 @@ fn environment(app: &str, own: Option<&BTreeMap<String, String>>, values: &Value
 
 /// Fills in the placeholders, in one pass: a value that looks like a placeholder stays as it is, and so does `${` with any other name.
 /// `$${` is a plain `${`, as [`cluster_schemas::placeholder`] says.
-fn substitute(text: &str, values: &Values<'_>) -> Result<String, TextError> {
+pub(super) fn substitute(text: &str, values: &Values<'_>) -> Result<String, TextError> {
     let known = [("${database.path}", values.database_path), ("${node.address}", values.node_address)];
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
@@ -223,7 +223,7 @@ fn substitute(text: &str, values: &Values<'_>) -> Result<String, TextError> {
     Ok(filled)
 }
 
-fn check_value(field: &str, value: String) -> Result<String, TextError> {
+pub(super) fn check_value(field: &str, value: String) -> Result<String, TextError> {
     let reason = if value.contains('\0') {
         "has a NUL character"
     } else if value.len() > VALUE_MAX {
@@ -252,7 +252,7 @@ fn check_program(program: &str) -> Result<(), TextError> {
     Err(TextError::Program { program: program.to_owned(), reason })
 }
 
-fn check_account<'a>(field: &str, name: &'a str) -> Result<&'a str, TextError> {
+pub(super) fn check_account<'a>(field: &str, name: &'a str) -> Result<&'a str, TextError> {
     let first = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     let rest = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
     if first && rest && name.len() <= 31 {

@@ -102,6 +102,25 @@ pub trait Units: Send + Sync + 'static {
     /// [`UnitError::Refused`] if the unit has no reload or does not run; [`UnitError::JobFailed`] if its reload failed.
     fn reload(&self, unit: &str, timeout: Duration) -> impl Future<Output = Result<(), UnitError>> + Send;
 
+    /// Runs a command to its end, in a unit of its own. One of that name that still runs is ended first. However this ends, nothing of it
+    /// is left.
+    ///
+    /// # Errors
+    /// [`UnitError::JobFailed`] if it ended with another status than 0, could not be executed, or took longer than its time-out; what
+    /// it said is in [`Units::log_tail`]. [`UnitError::JobTimeout`], [`UnitError::ProcessesLeft`] if it cannot be ended.
+    fn run(&self, command: &super::Command) -> impl Future<Output = Result<(), UnitError>> + Send {
+        let unit = command.unit.clone();
+        async { Err(UnitError::NotFound { unit }) }
+    }
+
+    /// Ends every command whose unit's name begins so, at once.
+    ///
+    /// # Errors
+    /// As [`Units::stop`].
+    fn end_commands(&self, _prefix: &str) -> impl Future<Output = Result<(), UnitError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// A counter that rises whenever something about the unit may have changed: at least once per change, coalesced (one number
     /// per unit, so nothing queues), and for every unit after the connection to the manager was lost, since anything may have
     /// happened meanwhile. The unit is watched as long as a receiver of it lives.
@@ -286,6 +305,8 @@ pub enum Verb {
     Restart,
     /// [`Units::reload`].
     Reload,
+    /// [`Units::run`].
+    Run,
 }
 
 impl fmt::Display for Verb {
@@ -295,6 +316,7 @@ impl fmt::Display for Verb {
             Self::Stop => "stop",
             Self::Restart => "restart",
             Self::Reload => "reload",
+            Self::Run => "run",
         })
     }
 }

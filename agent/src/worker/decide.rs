@@ -1,7 +1,8 @@
 //! From what should be and what is to the next step: pure, one step at a time, so that an agent killed between any two steps goes on.
 
+use cluster_schemas::PartitionSet;
 use cluster_schemas::app::VipSpec;
-use cluster_schemas::assignment::Role;
+use cluster_schemas::assignment::{OwnedPartitions, Role};
 use serde::{Deserialize, Serialize};
 
 use super::health::Fitness;
@@ -24,6 +25,8 @@ pub struct Memory {
     pub gate: Option<(String, Gate)>,
     /// The VIP last held.
     pub vip: Option<VipSpec>,
+    /// The VIP that the link was asked for, and that nobody else has.
+    pub probed: Option<VipSpec>,
     /// The role file as written.
     pub role: Option<RoleFile>,
     /// The role that the process was last seen to know (started with, or reloaded after).
@@ -36,6 +39,8 @@ pub struct Memory {
     pub healthy_run: String,
     /// Restarts because of failed checks.
     pub restarts: Restarts,
+    /// Of a Ring with hooks: the partitions whose `onOwn` ended well. They count as held until their `onRelease` did.
+    pub owned: Option<Vec<OwnedPartitions>>,
 }
 
 impl Memory {
@@ -66,6 +71,14 @@ pub struct Seen {
     pub failure_counts: bool,
     /// What its checks say.
     pub fitness: Fitness,
+    /// The VIP is not taken because another machine on the link has it: so it is on every node, and no failure of this one.
+    pub vip_taken: bool,
+    /// Partitions that hooks are at work for.
+    pub hooked: PartitionSet,
+    /// Partitions that are given back because their `onOwn` failed.
+    pub refused: PartitionSet,
+    /// An `onRelease` failed: nobody knows what the process still does with the partition.
+    pub distrusted: bool,
 }
 
 /// The next thing to do.
@@ -73,6 +86,8 @@ pub struct Seen {
 pub enum Step {
     /// Stop this unit and see that no process is left.
     Stop(String),
+    /// Kill this unit and see that no process is left.
+    Kill(String),
     /// Remove the file of this unit, if we wrote it, and forget the unit.
     Uninstall(String),
     /// Have systemd ask the guard before it starts this unit.
@@ -81,6 +96,8 @@ pub enum Step {
     Ungate(String),
     /// Remove this address.
     ReleaseVip(VipSpec),
+    /// Ask the link whether another machine has this address.
+    ProbeVip(VipSpec),
     /// Put this address there and tell the neighbours.
     HoldVip(VipSpec),
     /// Write the role file.
@@ -106,6 +123,10 @@ pub enum Step {
 pub fn next(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> Step {
     if let Some(step) = clear_old(target, content, memory, seen) {
         return step;
+    }
+    // Rule R2: never a release on a hope.
+    if seen.distrusted && !seen.unit.is_gone() {
+        return Step::Kill(target.unit.clone());
     }
     if let Some(step) = gate(target, memory) {
         return step;
@@ -161,6 +182,9 @@ fn withdraw(target: &Target, memory: &Memory, seen: &Seen) -> Step {
         return Step::ReleaseVip(vip);
     }
     if target.absent {
+        if !seen.hooked.is_empty() || memory.owned.iter().any(|owned| !owned.is_empty()) {
+            return Step::Settled;
+        }
         if let Some((unit, _)) = &memory.gate {
             return Step::Ungate(unit.clone());
         }
@@ -261,5 +285,7 @@ fn release_vip(target: &Target, seen: &Seen) -> Option<Step> {
 fn hold_vip(target: &Target, memory: &Memory, seen: &Seen) -> Option<Step> {
     let (vip, wish, _) = target.vip.as_ref()?;
     let missing = !seen.vip_present || memory.vip.as_ref() != Some(vip);
-    (*wish == Wish::Yes && missing && !seen.backing_off).then(|| Step::HoldVip(vip.clone()))
+    let asked = !target.probe || seen.vip_present || memory.probed.as_ref() == Some(vip);
+    let step = if asked { Step::HoldVip } else { Step::ProbeVip };
+    (*wish == Wish::Yes && missing && !seen.backing_off).then(|| step(vip.clone()))
 }

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cluster_schemas::app::{ExecSpec, Mode, UnitSpec, VipSpec};
-use cluster_schemas::assignment::{AppAssignment, Role, RunSpec, VipAssignment};
-use cluster_schemas::node::InstanceState;
+use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, RingAssignment, Role, RunSpec, VipAssignment};
+use cluster_schemas::hooks::{HookSpec, HooksSpec};
+use cluster_schemas::node::{InstanceState, RingObserved};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::target::{Desired, Tenures};
 use super::{Parts, Report, Worker};
-use crate::drivers::{Conflict, Held, HeldVip, Installed, InstalledUnit, Mac, UnitError, UnitState, Units, VipError, Vips};
+use crate::drivers::{Command, Conflict, Held, HeldVip, Installed, InstalledUnit, Mac, UnitError, UnitState, Units, Verb, VipError, Vips};
 use crate::fences::Armed;
 use crate::lease::view::{TenureState, TenureView};
 
@@ -28,6 +29,10 @@ struct Idle {
     installed: Mutex<Vec<String>>,
     /// Whether units are started at boot.
     enabled: bool,
+    /// Commands that were run: unit, partition and epoch.
+    ran: Mutex<Vec<(String, String, String)>>,
+    /// Commands that fail, by the end of their unit's name.
+    bad: Mutex<Vec<&'static str>>,
 }
 
 impl Idle {
@@ -39,6 +44,8 @@ impl Idle {
             conflicts: broadcast::Sender::new(8),
             installed: Mutex::default(),
             enabled: false,
+            ran: Mutex::default(),
+            bad: Mutex::default(),
         }
     }
 }
@@ -76,6 +83,16 @@ impl Units for Idle {
     }
     async fn reload(&self, unit: &str, _: Duration) -> Result<(), UnitError> {
         Err(UnitError::NotFound { unit: unit.to_owned() })
+    }
+    async fn run(&self, command: &Command) -> Result<(), UnitError> {
+        let of = |name: &str| command.environment[name].clone();
+        self.ran.lock().unwrap().push((of("CLUSTERCTL_HOOK"), of("CLUSTERCTL_PARTITION"), of("CLUSTERCTL_EPOCH")));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if self.bad.lock().unwrap().iter().any(|bad| command.unit.ends_with(bad)) {
+            let (unit, result) = (command.unit.clone(), "exit-code".to_owned());
+            return Err(UnitError::JobFailed { unit, verb: Verb::Run, job: "failed".to_owned(), result });
+        }
+        Ok(())
     }
     fn changes(&self, _: &str) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -272,4 +289,83 @@ async fn trouble_of_a_standby_is_no_failure_of_a_tenure_that_begins() {
         }
     };
     assert_eq!((first.state, first.message.as_str()), (InstanceState::Starting, ""));
+}
+
+/// A Ring's member with hooks that holds and lets go of these partitions, with epoch 3.
+fn with_hooks(generation: u64, held: &str, releasing: &str) -> Desired {
+    let mut desired = desired(Role::Member, generation);
+    let hook = || Some(HookSpec { command: vec!["/bin/true".to_owned()], environment: Default::default(), timeout: "1s".to_owned() });
+    let hooks = Some(HooksSpec { on_own: hook(), on_release: hook() });
+    desired.entry.run = Arc::new(RunSpec { hooks, ..(*desired.entry.run).clone() });
+    desired.entry.mode = Mode::Ring;
+    desired.entry.ring = Some(RingAssignment { partitions: 16, ..RingAssignment::default() });
+    let group = |set: &str| vec![OwnedPartitions { epoch: 3, partitions: set.parse().unwrap() }];
+    desired.tenures = Tenures { version: generation, ring: group(held), releasing: group(releasing), ..Tenures::default() };
+    desired
+}
+
+/// The partitions in the file, and the last report on them once nothing more comes.
+async fn rest(folder: &Path, heard: &mut mpsc::Receiver<Report>) -> (String, RingObserved, String) {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut last = None;
+    while let Ok(report) = heard.try_recv() {
+        last = report.observed.or(last);
+    }
+    let file: super::target::PartitionsFile =
+        serde_json::from_slice(&std::fs::read(folder.join("a/partitions.json")).expect("a partition file")).expect("its text");
+    let last = last.expect("a report");
+    (file.owned().to_string(), last.ring.expect("a ring"), last.message)
+}
+
+/// R1, R3: what is acquired is told to the process after its `onOwn`, with the epoch; what goes is held until its `onRelease` ended.
+#[tokio::test(start_paused = true)]
+async fn r1_r3_hooks_run_once_for_each_partition_that_comes_or_goes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let idle = Arc::new(Idle::new(&Arc::default()));
+    let (told, mut heard) = start_with(folder.path(), with_hooks(1, "0-9", ""), &idle);
+    let (file, ring, _) = rest(folder.path(), &mut heard).await;
+    assert_eq!((file.as_str(), ring.held.to_string().as_str()), ("0-9", "0-9"));
+    let ran = std::mem::take(&mut *idle.ran.lock().unwrap());
+    assert!(ran.len() == 10 && ran.iter().all(|(hook, _, epoch)| (hook.as_str(), epoch.as_str()) == ("onOwn", "3")), "{ran:?}");
+    told.send_replace(with_hooks(2, "0-7", "8-9"));
+    let (file, ring, _) = rest(folder.path(), &mut heard).await;
+    assert_eq!((file.as_str(), ring.held.to_string().as_str()), ("0-7", "0-7"));
+    let mut ran = std::mem::take(&mut *idle.ran.lock().unwrap());
+    ran.sort();
+    let release = |p: &str| ("onRelease".to_owned(), p.to_owned(), "3".to_owned());
+    assert_eq!(ran, [release("8"), release("9")]);
+    // Two are lost: another node may own them by now, so no hook speaks for them.
+    told.send_replace(with_hooks(3, "0-5", ""));
+    let (file, ring, _) = rest(folder.path(), &mut heard).await;
+    assert_eq!((file.as_str(), ring.held.to_string().as_str()), ("0-5", "0-5"));
+    assert_eq!(*idle.ran.lock().unwrap(), []);
+    // The App goes: each of them is let go of in good order, and only then nothing is left.
+    let mut gone = with_hooks(4, "", "0-5");
+    gone.entry.role = Role::Absent;
+    told.send_replace(gone);
+    assert_eq!(until_nothing_is_left(&mut heard).await, 4);
+    assert_eq!(idle.ran.lock().unwrap().len(), 6);
+}
+
+/// A failed `onOwn` gives its partition back, and only that; it is tried again after a pause that grows. A failed `onRelease` holds up nothing
+/// once the unit is gone.
+#[tokio::test(start_paused = true)]
+async fn r2_a_failed_hook_gives_its_partition_back() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let idle = Arc::new(Idle::new(&Arc::default()));
+    idle.bad.lock().unwrap().extend([".onOwn.2.service", ".onRelease.1.service"]);
+    let (told, mut heard) = start_with(folder.path(), with_hooks(1, "0-3", ""), &idle);
+    let (file, ring, message) = rest(folder.path(), &mut heard).await;
+    assert_eq!((file.as_str(), ring.held.to_string().as_str(), ring.refused.to_string().as_str()), ("0-1,3", "0-1,3", "2"));
+    assert!(message.contains("onOwn failed for partitions 2") && message.contains("exit-code"), "{message}");
+    // It is kept by its lease for the time being; nobody asks again meanwhile, and then after 5, 10, 20 s.
+    let tries = || idle.ran.lock().unwrap().iter().filter(|(hook, p, _)| hook == "onOwn" && p == "2").count();
+    assert_eq!(tries(), 1);
+    tokio::time::sleep(Duration::from_secs(34)).await;
+    assert_eq!(tries(), 4, "{:?}", idle.ran);
+    idle.bad.lock().unwrap().retain(|bad| *bad != ".onOwn.2.service");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    told.send_replace(with_hooks(2, "0,2-3", "1"));
+    let (file, ring, _) = rest(folder.path(), &mut heard).await;
+    assert_eq!((file.as_str(), ring.held.to_string().as_str(), ring.refused.to_string().as_str()), ("0,2-3", "0,2-3", ""));
 }

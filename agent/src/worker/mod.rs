@@ -8,14 +8,17 @@
 //!
 //! Assumptions: steps are idempotent, so an agent that is killed between two of them goes on where it was.
 
+mod address;
 mod content;
 pub mod decide;
 pub mod health;
+mod hooks;
 mod jobs;
 #[cfg(test)]
 mod life;
 mod memory;
 pub mod observe;
+pub mod owning;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -25,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster_schemas::PartitionSet;
 use cluster_schemas::app::Mode;
 use cluster_schemas::assignment::Role;
 use cluster_schemas::node::AppObserved;
@@ -34,17 +38,14 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::drivers::unit_change::needs_restart;
-use crate::drivers::{ActiveState, Conflict, Gate, Held, UnitError, Units, Vips, unit_text};
+use crate::drivers::{ActiveState, Conflict, Gate, UnitError, Units, Vips, unit_text};
 use crate::fences::Armed;
 use crate::worker::decide::{Memory, Seen, Step};
 use crate::worker::health::{Fitness, Health, Standing};
+use crate::worker::hooks::Hooks;
 use crate::worker::target::{Desired, Target, Wish, target};
 use crate::worker::warnings::Warnings;
 
-/// How long a VIP stays without being refreshed: the last line (rule F7), behind the guard.
-const VIP_VALID: Duration = Duration::from_secs(2);
-/// How often a VIP is refreshed.
-const VIP_REFRESH: Duration = Duration::from_millis(500);
 /// Longest start, restart or reload; a unit's own time-outs are shorter as a rule.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest stop before it is complained about and tried again.
@@ -59,8 +60,6 @@ const FAILURE_COUNTS: Duration = Duration::from_secs(300);
 const YOUNG: Duration = Duration::from_millis(500);
 /// A unit whose tenure is lost is asked to stop, and killed after this long; the guard ends an exclusive one before.
 const FENCE_GRACE: Duration = Duration::from_secs(1);
-/// Pause before a slot whose word is not armed is looked at again.
-const NOT_ARMED_RETRY: Duration = Duration::from_millis(20);
 /// Pause after a failed attempt to end a lost tenure.
 const FENCE_RETRY: Duration = Duration::from_millis(200);
 /// Lines of the unit's log that go with the report of a failure.
@@ -113,6 +112,8 @@ pub struct Worker<U, V> {
     looked_in_vain: bool,
     /// Role and epoch that `trouble` is about.
     tenure: (Role, u64),
+    /// Why the VIP could not be put there, in a word for the App's condition; empty when nothing is wrong with it.
+    vip_trouble: &'static str,
     failures: u32,
     retry_at: Option<Instant>,
     /// The kind of step that failed last, if the last one did.
@@ -120,12 +121,15 @@ pub struct Worker<U, V> {
     /// Until then the process may not know its signals yet.
     young_until: Option<Instant>,
     saw_failed: bool,
+    /// Whether the unit ran when last seen.
+    runs: bool,
     /// When the App last failed here, and with which version of its spec.
     failed: Option<(Instant, u64)>,
     reported: Option<(AppObserved, u64, Standing)>,
     refreshed: Instant,
     warnings: Warnings,
     health: Health,
+    hooks: Hooks,
 }
 
 impl<U: Units, V: Vips> Worker<U, V> {
@@ -140,16 +144,19 @@ impl<U: Units, V: Vips> Worker<U, V> {
             trouble: String::new(),
             looked_in_vain: false,
             tenure: (Role::Absent, 0),
+            vip_trouble: "",
             failures: 0,
             retry_at: None,
             failed_step: None,
             young_until: None,
             saw_failed: false,
+            runs: false,
             failed: None,
             reported: None,
             refreshed: Instant::now(),
             warnings: Warnings::default(),
             health: Health::default(),
+            hooks: Hooks::default(),
         }
     }
 
@@ -165,7 +172,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         loop {
             let desired = self.desired.borrow_and_update().clone();
             self.note_new_tenure(&desired);
-            let target = target(&self.parts.app, &self.parts.node, &desired);
+            let mut target = target(&self.parts.app, &self.parts.node, &desired);
             if target.unit != unit_of_changes {
                 unit_of_changes.clone_from(&target.unit);
                 unit_changes = Some(self.parts.units.changes(&target.unit));
@@ -196,6 +203,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                             None
                         }
                     };
+                    self.tend_hooks(&desired, &mut target, &mut seen).await;
                     self.report(&desired, &target, &seen).await;
                     // Without a text there is nothing to run, but what runs can still be withdrawn.
                     if text.is_err() && target.run == Wish::Yes {
@@ -228,12 +236,15 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     };
                     let refresh_at = self.next_refresh(&target);
                     let (retry_at, young_until, restart_at) = (self.retry_at, self.young_until, self.health.again());
+                    let hooks_at = self.hooks.next_at();
                     tokio::select! {
                         changed = self.desired.changed() => if changed.is_err() { return },
                         () = sleep_until(young_until) => {}
                         () = unit_changed => {}
                         () = self.health.changed() => {}
                         () = sleep_until(restart_at) => {}
+                        Some(ended) = self.hooks.next() => self.hook_ended(ended).await,
+                        () = sleep_until(hooks_at) => {}
                         Ok(()) = vip_changes.changed() => {}
                         conflict = next_conflict(&mut conflicts) => {
                             let vip = target.vip.as_ref().map(|(vip, ..)| vip);
@@ -289,6 +300,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
 
     fn forget_trouble(&mut self) {
         self.trouble.clear();
+        self.vip_trouble = "";
         self.failures = 0;
         self.retry_at = None;
     }
@@ -297,6 +309,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         let chain = |e: UnitError| cluster_telemetry::chain(&e);
         let units = Arc::clone(&self.parts.units);
         let unit = units.observe(&target.unit).await.map_err(chain)?;
+        self.runs = unit.is_running();
         let age = clock::since_boot().saturating_sub(Duration::from_micros(unit.active_enter_us));
         self.young_until = (unit.is_running() && age < YOUNG).then(|| Instant::now() + YOUNG.saturating_sub(age));
         let old_unit = if !self.memory.unit.is_empty() && self.memory.unit != target.unit {
@@ -315,8 +328,12 @@ impl<U: Units, V: Vips> Worker<U, V> {
             vip_present,
             backing_off: self.retry_at.is_some(),
             young: self.young_until.is_some(),
+            hooked: PartitionSet::new(),
+            refused: PartitionSet::new(),
+            distrusted: false,
             failure_counts: self.failed.is_some(),
             fitness: Fitness::default(),
+            vip_taken: target.vip.is_some() && self.vip_trouble == address::TAKEN,
         })
     }
 
@@ -347,6 +364,13 @@ impl<U: Units, V: Vips> Worker<U, V> {
         if observed.message.is_empty() {
             observed.message = self.warnings.text(clock::since_boot());
         }
+        if !self.hooks.text().is_empty() {
+            observed.message = [self.hooks.text(), &observed.message].join("\n").trim_end().to_owned();
+        }
+        let wants_vip = target.vip.as_ref().is_some_and(|(_, wish, _)| wish.may_stay());
+        if let Some(vip) = observed.vip.as_mut().filter(|vip| wants_vip && !vip.present) {
+            self.vip_trouble.clone_into(&mut vip.trouble);
+        }
         let (tenures, standing) = (desired.tenures.version, self.standing(desired, target, seen));
         if self.reported.as_ref() != Some(&(observed.clone(), tenures, standing)) {
             self.reported = Some((observed.clone(), tenures, standing));
@@ -371,6 +395,18 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     self.save();
                 }
                 self.outcome(&format!("stop unit {unit}"), stopped, target).await;
+            }
+            Step::Kill(unit) => {
+                warn!(app, unit, "killing the unit");
+                let killed = match self.parts.units.kill(&unit).await {
+                    Ok(()) => self.stop(&unit, target).await,
+                    error => error,
+                };
+                if killed.is_ok() {
+                    self.memory.stopped();
+                    self.save();
+                }
+                self.outcome(&format!("kill unit {unit}"), killed, target).await;
             }
             Step::Uninstall(unit) => {
                 let removed = self.parts.units.uninstall(&unit).await;
@@ -430,6 +466,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     Err(error) => self.failed(&format!("remove address {}", vip.address), &cluster_telemetry::chain(&error)).await,
                 }
             }
+            Step::ProbeVip(vip) => return self.probe_vip(vip).await,
             Step::HoldVip(vip) => {
                 self.memory.vip = Some(vip);
                 self.save();
@@ -458,43 +495,6 @@ impl<U: Units, V: Vips> Worker<U, V> {
             Step::Forget | Step::Settled => {}
         }
         true
-    }
-
-    fn next_refresh(&self, target: &Target) -> Option<Instant> {
-        let (vip, wish, _) = target.vip.as_ref()?;
-        (wish.may_stay() && self.memory.vip.as_ref() == Some(vip)).then(|| self.refreshed + VIP_REFRESH)
-    }
-
-    /// Puts the VIP there or refreshes it, if that is (still) wanted.
-    async fn refresh_vip(&mut self, target: &Target) {
-        self.refreshed = Instant::now();
-        let Some((vip, wish, epoch)) = &target.vip else { return };
-        // F2: the word is asked right before. One that was fenced while this agent stood still is not followed by an address.
-        if !wish.may_stay() || !self.armed(&target.vip_slot) {
-            return;
-        }
-        match self.parts.vips.hold(vip, VIP_VALID).await {
-            Ok(Held::Refreshed) => {}
-            Ok(Held::Fresh) => {
-                info!(app = self.parts.app, vip = vip.address, interface = vip.interface, epoch, "address is here");
-                if let Err(error) = self.parts.vips.announce(vip).await {
-                    warn!(app = self.parts.app, vip = vip.address, "cannot announce the address: {}", cluster_telemetry::chain(&error));
-                }
-            }
-            Err(error) => {
-                let what = format!("hold address {} on {}", vip.address, vip.interface);
-                self.failed(&what, &cluster_telemetry::chain(&error)).await;
-            }
-        }
-    }
-
-    /// Whether the slot is held now. Where it is not, its tenure is over, and that is heard soon.
-    pub(super) fn armed(&mut self, slot: &str) -> bool {
-        let armed = self.parts.armed.holds(slot);
-        if !armed {
-            self.retry_at = Some(Instant::now() + NOT_ARMED_RETRY);
-        }
-        armed
     }
 
     async fn outcome(&mut self, what: &str, result: Result<(), UnitError>, target: &Target) {
@@ -544,6 +544,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         }
         info!(app = self.parts.app, "nothing of the App is left here");
         self.memory = Memory::default();
+        self.hooks = Hooks::default();
         self.reported = None;
         let tenures = self.desired.borrow().tenures.version;
         let report = Report {

@@ -6,6 +6,7 @@ use cluster_schemas::assignment::Role;
 use cluster_schemas::node::{AppObserved, InstanceState, RingObserved, UnitObserved, VipObserved};
 
 use super::decide::{Memory, Seen};
+use super::owning;
 use super::target::{Desired, PartitionsFile, Target};
 use crate::drivers::{ActiveState, UnitState};
 use crate::lease::view::{TenureState, TenureView};
@@ -17,7 +18,8 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
     let old_gone = seen.old_unit.as_ref().is_none_or(UnitState::is_gone);
     let gone = seen.unit.is_gone() && old_gone;
     // An address that we may have put there counts until it is seen to be gone.
-    let vip_here = seen.vip_present || memory.vip.as_ref().is_some_and(|m| target.vip.as_ref().is_none_or(|(v, ..)| v != m));
+    let earlier_vip = memory.vip.as_ref().filter(|m| target.vip.as_ref().is_none_or(|(v, ..)| v != *m));
+    let vip_here = seen.vip_present || earlier_vip.is_some();
     let state = state(target, seen, gone, trouble);
     let wants_vip = target.vip.as_ref().is_some_and(|(_, wish, _)| wish.may_stay());
     // What still runs by an earlier spec says nothing about this one.
@@ -36,11 +38,12 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
         leased: held(desired.tenures.app),
         gave_up: 0,
         vip: entry.vip.as_ref().map(|vip| VipObserved {
-            address: vip.address.clone(),
+            address: earlier_vip.filter(|_| !seen.vip_present).map_or_else(|| vip.address.clone(), |m| m.address.clone()),
             present: vip_here,
             epoch: if singleton { desired.tenures.app } else { desired.tenures.vip }.map_or(0, |t| t.epoch),
             leased: held(desired.tenures.vip),
             gave_up: 0,
+            trouble: String::new(),
         }),
         ring: (entry.mode == Mode::Ring).then(|| RingObserved { leased: desired.tenures.ring.clone(), ..ring(target, memory, seen, gone) }),
         unit: Some(UnitObserved {
@@ -81,7 +84,7 @@ fn state(target: &Target, seen: &Seen, gone: bool, trouble: &str) -> InstanceSta
         ActiveState::Active | ActiveState::Reloading => InstanceState::Starting,
         ActiveState::Failed => InstanceState::Failed,
         ActiveState::Deactivating => InstanceState::Stopping,
-        ActiveState::Inactive | ActiveState::Maintenance if !trouble.is_empty() => InstanceState::Failed,
+        ActiveState::Inactive | ActiveState::Maintenance if !trouble.is_empty() && !seen.vip_taken => InstanceState::Failed,
         ActiveState::Inactive | ActiveState::Maintenance | ActiveState::Activating => InstanceState::Starting,
     }
 }
@@ -96,8 +99,11 @@ fn ring(target: &Target, memory: &Memory, seen: &Seen, gone: bool) -> RingObserv
         (true, false) => file.clone(),
         (false, _) => file.union(&told),
     };
+    // What a hook is at work for, or is still to be asked about, is not let go of either.
+    let hooked = owning::partitions(memory.owned.as_deref().unwrap_or_default());
+    let held = held.union(&hooked).union(&seen.hooked);
     let confirmed = if seen.unit.is_running() { file.intersection(&told) } else { PartitionSet::new() };
-    RingObserved { held, confirmed, ..RingObserved::default() }
+    RingObserved { held, confirmed, refused: seen.refused.clone(), ..RingObserved::default() }
 }
 
 /// Whether the role is one that this report says is being served: for the record of who became active.

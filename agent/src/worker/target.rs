@@ -32,6 +32,8 @@ pub struct Tenures {
     pub vip: Option<TenureView>,
     /// Partitions that are held, by epoch.
     pub ring: Vec<OwnedPartitions>,
+    /// Partitions that are to be let go of in good order, by epoch.
+    pub releasing: Vec<OwnedPartitions>,
 }
 
 /// How much something should be.
@@ -108,6 +110,8 @@ pub struct Target {
     pub run: Wish,
     /// The VIP, with the wish to hold it and the epoch of its tenure.
     pub vip: Option<(VipSpec, Wish, u64)>,
+    /// Nobody is known to have had the VIP yet: the link is asked before it is taken.
+    pub probe: bool,
     /// The slot that the VIP goes with.
     pub vip_slot: String,
     /// A pool's VIP waits until the unit runs; a Singleton's comes before the unit.
@@ -170,6 +174,7 @@ pub fn target(app: &str, node: &str, desired: &Desired) -> Target {
         _ => format!("app/{app}"),
     };
     Target {
+        probe: entry.vip.as_ref().is_some_and(|vip| vip.probe),
         vip_slot,
         gate: gated.then(|| Gate { slot: format!("app/{app}"), hot }),
         hot,

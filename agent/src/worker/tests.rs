@@ -1,5 +1,6 @@
 //! The worker's decisions, driven without any driver: a small world obeys each step, and the decision is asked again until it settles.
 
+use cluster_schemas::PartitionSet;
 use cluster_schemas::app::{ExecSpec, Mode, Standby, VipSpec};
 use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, RingAssignment, Role, RunSpec, VipAssignment};
 use cluster_schemas::node::InstanceState;
@@ -76,6 +77,7 @@ struct World {
     young: bool,
     backing_off: bool,
     fitness: Fitness,
+    distrusted: bool,
     steps: Vec<Step>,
 }
 
@@ -104,6 +106,10 @@ impl World {
             young: self.young,
             failure_counts: false,
             fitness: self.fitness.clone(),
+            vip_taken: false,
+            hooked: PartitionSet::new(),
+            refused: PartitionSet::new(),
+            distrusted: self.distrusted,
         }
     }
 
@@ -124,6 +130,10 @@ impl World {
                 self.running = None;
                 self.memory.stopped();
             }
+            Step::Kill(_) => {
+                self.running = None;
+                self.memory.stopped();
+            }
             Step::Uninstall(_) => {
                 self.memory.unit.clear();
                 self.memory.content.clear();
@@ -134,6 +144,7 @@ impl World {
                 self.address = None;
                 self.memory.vip = None;
             }
+            Step::ProbeVip(vip) => self.memory.probed = Some(vip),
             Step::HoldVip(vip) => {
                 self.memory.vip = Some(vip.clone());
                 self.address = Some(vip);
@@ -192,6 +203,26 @@ fn activation_puts_role_then_address_then_unit() {
     assert!(role < vip && vip < start, "{:?}", world.steps);
     let report = world.report(&desired);
     assert!(report.healthy && report.holds && report.state == InstanceState::Running && report.epoch == 3);
+}
+
+/// The link is asked before the first activation, and not on a take-over.
+#[test]
+fn an_address_that_nobody_is_known_to_have_had_is_asked_for_once() {
+    let mut world = World::default();
+    let mut desired = singleton(Role::Active, 3);
+    desired.entry.vip = Some(VipAssignment { probe: true, ..vip(true, 3) });
+    world.settle(&desired);
+    let asked = world.order(|s| matches!(s, Step::ProbeVip(_)));
+    assert!(asked < world.order(|s| matches!(s, Step::HoldVip(_))), "{:?}", world.steps);
+    // Somebody deletes it: it was ours.
+    world.steps.clear();
+    world.address = None;
+    world.settle(&desired);
+    assert!(world.address.is_some() && !world.steps.iter().any(|s| matches!(s, Step::ProbeVip(_))), "{:?}", world.steps);
+
+    let mut other = World::default();
+    other.settle(&singleton(Role::Active, 4));
+    assert!(other.address.is_some() && !other.steps.iter().any(|s| matches!(s, Step::ProbeVip(_))), "{:?}", other.steps);
 }
 
 #[test]
@@ -391,6 +422,21 @@ fn deletion_leaves_nothing() {
     world.settle(&absent);
     assert_eq!(world.steps.last(), Some(&Step::Forget));
     assert_eq!((world.running, world.address, world.memory), (None, None, Memory::default()));
+}
+
+/// Rule R2.
+#[test]
+fn r2_a_process_that_is_not_trusted_to_have_let_go_is_killed_before_anything_else() {
+    let mut world = World::default();
+    world.settle(&ring(&[(1, "0-7")]));
+    world.steps.clear();
+    world.distrusted = true;
+    assert!(world.step(&ring(&[(1, "0-3")])));
+    assert_eq!(world.steps, [Step::Kill("clusterctl-a.service".to_owned())]);
+    assert_eq!((world.running.clone(), world.memory.confirmed.clone()), (None, None));
+    world.distrusted = false;
+    world.settle(&ring(&[(1, "0-3")]));
+    assert!(world.running.is_some(), "it starts again with the rest");
 }
 
 fn any_desired() -> impl Strategy<Value = Desired> {

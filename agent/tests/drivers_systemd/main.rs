@@ -11,6 +11,7 @@
     reason = "a test that cannot be set up fails; its cases are told by printing"
 )]
 
+mod commands;
 mod faults;
 mod files;
 mod node;
@@ -71,6 +72,9 @@ const CASES: &[Case] = cases![
     others::a_unit_that_others_start_is_told_with_their_names,
     others::a_unit_masked_or_removed_while_it_runs_is_stopped,
     others::instances_of_a_template_live_apart,
+    commands::a_command_runs_to_its_end_as_it_was_written,
+    commands::a_command_that_fails_or_takes_too_long_leaves_nothing,
+    commands::a_command_of_an_earlier_agent_is_ended_first,
     faults::d_bus_is_restarted_under_us,
     faults::d_bus_is_restarted_during_a_job,
     faults::systemd_is_executed_again_under_us,

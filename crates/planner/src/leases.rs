@@ -16,6 +16,7 @@ use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, PartitionCandi
 use cluster_schemas::node::{AppObserved, InstanceState, NodeStatus};
 use cluster_schemas::{Assignment, Mode, PartitionSet};
 
+use crate::first;
 use crate::input::{Input, Liveness, NodeInput, Plan};
 use crate::prefer;
 
@@ -37,6 +38,7 @@ pub fn plan_leased(input: &Input<'_>) -> LeasedPlan {
     let bare = crate::plan(&Input { assignments: &adopted, ..*input });
     let mut plan = bare.clone();
     name_leases(&mut plan, input);
+    first::mark(&mut plan, input);
     rank(&mut plan, input);
     for (node, planned) in &mut plan.assignments {
         let Some(last) = input.assignments.get(node) else { continue };
@@ -100,6 +102,7 @@ fn strip(entry: &mut AppAssignment) {
     entry.lease_ms = 0;
     if let Some(vip) = &mut entry.vip {
         vip.candidates.clear();
+        vip.probe = false;
     }
     if let Some(ring) = &mut entry.ring {
         ring.candidates.clear();

@@ -30,6 +30,7 @@ mod claims;
 mod conflict;
 mod context;
 mod eligibility;
+mod first;
 mod input;
 pub mod leases;
 mod order;

@@ -10,6 +10,7 @@
 //!   node had is given at once.
 //! - All partitions given in one step get one new epoch for the ring. Entries remember the newest one, so that epochs rise even if
 //!   every group that had it is gone.
+//! - A member whose `onOwn` failed a moment ago is given nothing, and what it gave back goes to the others, unless it is so on all.
 //! - The table's version rises with every step that changes an owner or an epoch.
 
 use std::cmp::Reverse;
@@ -50,12 +51,13 @@ pub(crate) fn plan(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNotes, 
     let claims = claims(ctx);
     let before = ctx.world.newest_epoch(ctx.name, Mode::Ring);
     let mut newest = before;
-    let mut targets = present_owners(ctx, &members);
+    let shut = refusing(ctx, &members);
+    let mut targets = present_owners(ctx, &members, &shut);
     let mut waits = Vec::new();
     // What is given changes who owns most, and so the quotas; it is settled when nothing more can be given. Each round gives at least
     // one partition for good, so there are never more rounds than partitions.
     for _ in 0..=targets.len() {
-        rebalance(&mut targets, &members, &claims, |node| ctx.world.nodes[node].open);
+        rebalance(&mut targets, &members, &claims, |node| ctx.world.nodes[node].open && !shut.contains_key(&node));
         waits.clear();
         let mut given = false;
         for (target, claim) in targets.iter_mut().zip(&claims).filter_map(|(t, claim)| t.as_mut().map(|t| (t, claim))) {
@@ -135,12 +137,24 @@ fn claims(ctx: &Context<'_, '_>) -> Vec<Claim> {
     claims
 }
 
+/// Members that give partitions back because their `onOwn` failed, with those partitions. None where there is no other to give them to.
+fn refusing<'a>(ctx: &Context<'_, 'a>, members: &[usize]) -> BTreeMap<usize, &'a PartitionSet> {
+    let refused = |n: &usize| {
+        let seen = ctx.on(*n).and_then(|e| e.observed).filter(|o| o.uid == ctx.app.metadata.uid);
+        Some((*n, &seen?.ring.as_ref()?.refused)).filter(|(_, set)| !set.is_empty())
+    };
+    let shut: BTreeMap<usize, &PartitionSet> = members.iter().filter_map(refused).collect();
+    let others = members.iter().any(|n| ctx.world.nodes[*n].open && !shut.contains_key(n));
+    if others { shut } else { BTreeMap::new() }
+}
+
 /// Owners among the members as last written. A tenure that the node gave up still makes it the owner, of a new tenure.
-fn present_owners(ctx: &Context<'_, '_>, members: &[usize]) -> Vec<Option<Target>> {
+fn present_owners(ctx: &Context<'_, '_>, members: &[usize], shut: &BTreeMap<usize, &PartitionSet>) -> Vec<Option<Target>> {
     let mut targets: Vec<Option<Target>> = vec![None; usize::from(ctx.app.partitions())];
     for node in members {
         let Some(seen) = ctx.on(*node).filter(|e| !e.foreign(ctx.app)) else { continue };
-        for (partition, epoch) in seen.owned() {
+        let refused = shut.get(node);
+        for (partition, epoch) in seen.owned().filter(|(p, _)| !refused.is_some_and(|r| r.contains(*p))) {
             if let Some(target) = targets.get_mut(usize::from(partition))
                 && target.is_none_or(|t| t.epoch < epoch)
             {
@@ -151,7 +165,7 @@ fn present_owners(ctx: &Context<'_, '_>, members: &[usize]) -> Vec<Option<Target
     targets
 }
 
-/// How many partitions each member should own. One on a cordoned node keeps what it owns, up to an even share, and gets nothing more, unless
+/// How many partitions each member should own. One that is not open (cordoned, or its hooks fail) keeps what it owns, up to an even share, and gets nothing more, unless
 /// all are.
 fn quotas(owns: &BTreeMap<usize, usize>, partitions: usize, open: impl Fn(usize) -> bool) -> BTreeMap<usize, usize> {
     let share = partitions.div_ceil(owns.len().max(1));

@@ -24,7 +24,7 @@ struct Part<'a> {
     observed: Option<&'a AppObserved>,
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
     /// Serves by the spec of its entry; what runs by an earlier one does not count.
     fn healthy(&self) -> bool {
         self.observed.is_some_and(|o| o.healthy && o.state == InstanceState::Running && o.generation == self.entry.generation)
@@ -36,6 +36,12 @@ impl Part<'_> {
 
     fn has_vip(&self, address: &str) -> bool {
         self.observed.and_then(|o| o.vip.as_ref()).is_some_and(|v| v.present && ip(&v.address) == ip(address))
+    }
+
+    /// Why the VIP could not be put there, in a word of the agent's.
+    fn vip_trouble(&self) -> Option<&'a str> {
+        let told = self.observed.and_then(|o| o.vip.as_ref()).map(|v| v.trouble.as_str());
+        told.filter(|word| !word.is_empty())
     }
 
     /// The node and what is wrong with its instance, for a sentence.
@@ -116,6 +122,7 @@ fn compute(app: &App, plan: &Plan, parts: &[Part<'_>]) -> AppStatus {
     if let Some(sentence) = &notes.conflict {
         conditions.push(condition("Conflict", true, "ClaimedByOlderApp", sentence.clone()));
     }
+    conditions.extend(hooks(parts));
     if app.spec.database.is_some() {
         let message = "databases are accepted but not replicated yet: each node has a file of its own".to_owned();
         conditions.push(condition("Replicated", false, "NotImplemented", message));
@@ -146,9 +153,9 @@ fn condition(kind: &str, holds: bool, reason: &str, message: String) -> Conditio
 }
 
 /// Ready, or the reason and sentence why not.
-type Verdict = Result<String, (&'static str, String)>;
+type Verdict<'a> = Result<String, (&'a str, String)>;
 
-fn ready_condition(notes: &AppNotes, deleted: bool, verdict: Verdict) -> Condition {
+fn ready_condition(notes: &AppNotes, deleted: bool, verdict: Verdict<'_>) -> Condition {
     let not = |reason: &str, message: String| condition("Ready", false, reason, message);
     if deleted {
         return not("Terminating", "the App is being deleted".to_owned());
@@ -165,7 +172,7 @@ fn ready_condition(notes: &AppNotes, deleted: bool, verdict: Verdict) -> Conditi
     }
 }
 
-fn singleton(app: &App, parts: &[Part<'_>], notes: &AppNotes) -> (String, Verdict) {
+fn singleton<'a>(app: &App, parts: &[Part<'a>], notes: &AppNotes) -> (String, Verdict<'a>) {
     let active = parts.iter().find(|p| p.entry.role == Role::Active);
     let verdict = match active {
         None => {
@@ -177,9 +184,9 @@ fn singleton(app: &App, parts: &[Part<'_>], notes: &AppNotes) -> (String, Verdic
             let vip = app.spec.vip.as_ref().is_none_or(|v| part.has_vip(&v.address));
             if holds && part.healthy() && vip {
                 Ok(format!("active on {}", part.node))
-            } else if !vip && part.observed.is_some_and(|o| o.state == InstanceState::Running) {
+            } else if !vip && (part.vip_trouble().is_some() || part.state() == InstanceState::Running) {
                 let why = part.observed.map(|o| o.message.as_str()).filter(|m| !m.is_empty()).unwrap_or("not seen yet");
-                Err(("VipNotSeen", format!("the VIP is not present on {}: {why}", part.node)))
+                Err((part.vip_trouble().unwrap_or("VipNotSeen"), format!("the VIP is not present on {}: {why}", part.node)))
             } else {
                 Err(not_healthy(part))
             }
@@ -193,7 +200,7 @@ fn not_healthy(part: &Part<'_>) -> (&'static str, String) {
     (code, part.trouble().unwrap_or_else(|| format!("{} has not taken up its newest epoch yet", part.node)))
 }
 
-fn pool(app: &App, parts: &[Part<'_>], replicas: Option<usize>) -> (String, Verdict) {
+fn pool<'a>(app: &App, parts: &[Part<'a>], replicas: Option<usize>) -> (String, Verdict<'a>) {
     let members: Vec<&Part<'_>> = parts.iter().filter(|p| p.entry.role == Role::Member && p.live).collect();
     let healthy = members.iter().filter(|p| p.healthy()).count();
     let wanted = replicas.unwrap_or(members.len());
@@ -201,7 +208,8 @@ fn pool(app: &App, parts: &[Part<'_>], replicas: Option<usize>) -> (String, Verd
         let trouble: Vec<String> = members.iter().filter_map(|p| p.trouble()).take(3).collect();
         let failed = members.iter().any(|p| p.state() == InstanceState::Failed);
         let why = if trouble.is_empty() { "fewer nodes than asked for".to_owned() } else { trouble.join("; ") };
-        Err((if failed { "Failed" } else { "NotHealthy" }, format!("{healthy} of {wanted} are healthy: {why}")))
+        let code = if failed { "Failed" } else { members.iter().find_map(|p| p.vip_trouble()).unwrap_or("NotHealthy") };
+        Err((code, format!("{healthy} of {wanted} are healthy: {why}")))
     } else {
         vip_verdict(app, parts).map(|()| format!("{wanted} instance{} healthy", if wanted == 1 { " is" } else { "s are" }))
     };
@@ -209,17 +217,20 @@ fn pool(app: &App, parts: &[Part<'_>], replicas: Option<usize>) -> (String, Verd
     (format!("{}/{wanted}", healthy.min(wanted)), verdict)
 }
 
-fn vip_verdict(app: &App, parts: &[Part<'_>]) -> Result<(), (&'static str, String)> {
+fn vip_verdict<'a>(app: &App, parts: &[Part<'a>]) -> Result<(), (&'a str, String)> {
     let Some(vip) = &app.spec.vip else { return Ok(()) };
     let holder = parts.iter().find(|p| p.live && p.entry.vip.as_ref().is_some_and(|v| v.hold));
     match holder {
         Some(part) if part.has_vip(&vip.address) => Ok(()),
-        Some(part) => Err(("VipNotSeen", format!("VIP {} is not seen on {} yet", vip.ip(), part.node))),
+        Some(part) => {
+            let why = part.observed.map(|o| o.message.as_str()).filter(|m| !m.is_empty()).map(|m| format!(": {m}")).unwrap_or_default();
+            Err((part.vip_trouble().unwrap_or("VipNotSeen"), format!("VIP {} is not seen on {} yet{why}", vip.ip(), part.node)))
+        }
         None => Err(("VipNotSeen", format!("no member holds VIP {}", vip.ip()))),
     }
 }
 
-fn ring(app: &App, parts: &[Part<'_>], notes: &AppNotes) -> (String, Verdict) {
+fn ring<'a>(app: &App, parts: &[Part<'a>], notes: &AppNotes) -> (String, Verdict<'a>) {
     let total = usize::from(app.partitions());
     let confirmed = |p: &&Part<'_>| {
         let (Some(planned), Some(seen)) = (&p.entry.ring, p.observed.and_then(|o| o.ring.as_ref())) else { return 0 };
@@ -237,6 +248,17 @@ fn ring(app: &App, parts: &[Part<'_>], notes: &AppNotes) -> (String, Verdict) {
         vip_verdict(app, parts).map(|()| format!("all {total} partitions are confirmed by their owners"))
     };
     (format!("{count}/{total}"), verdict)
+}
+
+/// Partitions that nodes gave back because their `onOwn` failed.
+fn hooks(parts: &[Part<'_>]) -> Option<Condition> {
+    let refuses = |p: &&Part<'_>| p.observed.and_then(|o| o.ring.as_ref()).is_some_and(|r| !r.refused.is_empty());
+    let told = |p: &Part<'_>| {
+        let message = p.observed.map(|o| o.message.as_str()).unwrap_or_default();
+        format!("{}: {}", p.node, message.lines().next().unwrap_or_default())
+    };
+    let failing: Vec<String> = parts.iter().filter(refuses).map(told).take(3).collect();
+    (!failing.is_empty()).then(|| condition("HooksFailing", true, "OnOwnFailed", failing.join("; ")))
 }
 
 fn degraded(parts: &[Part<'_>]) -> Condition {

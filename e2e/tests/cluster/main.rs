@@ -10,6 +10,7 @@ mod changes;
 mod cluster;
 mod controllers;
 mod crash;
+mod drivers;
 mod faults;
 mod harness;
 mod health;
@@ -51,6 +52,10 @@ fn main() -> ExitCode {
             a_changed_vip_leaves_the_old_address,
         ],
         health: [an_unhealthy_active_is_restarted_and_then_fails_over],
+        drivers: [
+            an_address_of_another_machine_is_not_taken,
+            hooks_run_when_partitions_come_and_go,
+        ],
         agents: [
             a_restarted_or_killed_agent_adopts_what_runs,
             agents_killed_between_any_two_steps_converge,

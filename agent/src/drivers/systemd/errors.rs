@@ -23,6 +23,11 @@ pub(super) fn is_no_such_unit(error: &zbus::Error) -> bool {
     refusal(error).is_some_and(|(name, _)| name == "org.freedesktop.systemd1.NoSuchUnit")
 }
 
+/// Whether systemd says that there is a unit of this name already.
+pub(super) fn exists(error: &zbus::Error) -> bool {
+    refusal(error).is_some_and(|(name, _)| name == "org.freedesktop.systemd1.UnitExists")
+}
+
 /// systemd could not be asked, or gave an answer that makes no sense.
 pub(super) fn lost(action: &str, error: zbus::Error) -> UnitError {
     UnitError::Bus { action: action.to_owned(), source: Box::new(error) }

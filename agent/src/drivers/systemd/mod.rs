@@ -7,6 +7,7 @@
 //! - A stop counts only when no process is left in the unit's cgroup.
 
 mod bus;
+mod commands;
 mod errors;
 mod folders;
 mod jobs;
@@ -28,6 +29,7 @@ use zbus::OwnedObjectPath;
 use self::bus::Session;
 use self::folders::Folders;
 use self::watches::Watches;
+use super::Command;
 use super::units::{ActiveState, Gate, Installed, InstalledUnit, LoadState, UnitError, UnitState, Units, Verb};
 
 /// How long a call waits for the connection to systemd to stand again.
@@ -183,7 +185,7 @@ impl Systemd {
             Heard::State(state) => {
                 let is_so = match verb {
                     // One that ran to its end (`Type=oneshot`) succeeded too.
-                    Verb::Start | Verb::Restart => {
+                    Verb::Start | Verb::Restart | Verb::Run => {
                         state.is_running() || (state.active_state == ActiveState::Inactive && state.result == "success")
                     }
                     Verb::Stop => matches!(state.active_state, ActiveState::Inactive | ActiveState::Failed),
@@ -253,7 +255,8 @@ enum Heard {
 async fn queue(session: &Session, unit: &str, verb: Verb) -> zbus::Result<OwnedObjectPath> {
     let (manager, unit, mode) = (&session.manager, unit.to_owned(), "replace".to_owned());
     match verb {
-        Verb::Start => manager.start_unit(unit, mode).await,
+        // A command is begun together with its unit; what is asked for here is its start.
+        Verb::Start | Verb::Run => manager.start_unit(unit, mode).await,
         Verb::Stop => manager.stop_unit(unit, mode).await,
         Verb::Restart => manager.restart_unit(unit, mode).await,
         Verb::Reload => manager.reload_unit(unit, mode).await,
@@ -383,6 +386,14 @@ impl Units for Systemd {
     async fn reload(&self, unit: &str, timeout: Duration) -> Result<(), UnitError> {
         names::check(unit)?;
         self.job(unit, Verb::Reload, timeout).await
+    }
+
+    async fn run(&self, command: &Command) -> Result<(), UnitError> {
+        self.run_command(command).await
+    }
+
+    async fn end_commands(&self, prefix: &str) -> Result<(), UnitError> {
+        self.end_commands_of(prefix).await
     }
 
     fn changes(&self, unit: &str) -> watch::Receiver<u64> {

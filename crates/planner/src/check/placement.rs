@@ -220,10 +220,13 @@ fn ring(app: &App, at: &[Site<'_>], report: &mut Report) {
     let owns = |s: &Site<'_>| s.entry(name).and_then(|e| e.ring.as_ref()).is_some_and(|r| !r.own.is_empty());
     let able = |s: &&Site<'_>| s.live && is(s, app, Role::Member) && s.status.map_or_else(|| owns(s), |x| x.quorum);
     let of = |s: &Site<'_>| s.entry(name).and_then(|e| e.ring.as_ref()).map(|r| r.own.iter().map(|g| g.partitions.len()).sum::<usize>());
-    // Members on cordoned nodes keep what they have and get nothing more: the rest is what has to be even.
-    let any_open = at.iter().filter(able).any(|s| s.open);
-    let kept: Vec<usize> = at.iter().filter(able).filter(|s| any_open && !s.open).filter_map(of).collect();
-    let counts: Vec<usize> = at.iter().filter(able).filter(|s| !any_open || s.open).filter_map(of).collect();
+    // Members on cordoned nodes, and those whose hooks fail, keep what they have and get nothing more: the rest is what has to be even.
+    let refuses =
+        |s: &Site<'_>| s.status.and_then(|x| x.apps.get(name)).and_then(|o| o.ring.as_ref()).is_some_and(|r| !r.refused.is_empty());
+    let open = |s: &Site<'_>| s.open && !refuses(s);
+    let any_open = at.iter().filter(able).any(open);
+    let kept: Vec<usize> = at.iter().filter(able).filter(|s| any_open && !open(s)).filter_map(of).collect();
+    let counts: Vec<usize> = at.iter().filter(able).filter(|s| !any_open || open(s)).filter_map(of).collect();
     let total = usize::from(app.partitions());
     let share = total.div_ceil((counts.len() + kept.len()).max(1));
     report.unless(kept.iter().all(|c| *c <= share), Rule::Ring, || format!("App {name}: {kept:?} on cordoned nodes is more than a share"));

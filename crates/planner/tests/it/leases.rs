@@ -225,6 +225,12 @@ impl Agents {
         self.held.get(slot).map(|(node, _)| node.as_str())
     }
 
+    /// Nodes that are to ask the link before they take the VIP of `app`.
+    fn asks(&self, app: &str) -> Vec<&str> {
+        let asks = |a: &&Assignment| a.apps.get(app).and_then(|e| e.vip.as_ref()).is_some_and(|v| v.probe);
+        self.assignments.values().filter(asks).map(|a| a.node.as_str()).collect()
+    }
+
     fn counts(&self, app: &str) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
         let prefix = format!("ring/{app}/");
@@ -408,6 +414,37 @@ fn the_lease_of_the_spec_or_else_the_clusters_reaches_every_candidate() {
     assert_eq!(lengths, vec![(300, 350); 3]);
 }
 
+/// Before the first activation, whoever gets there first asks the link; nobody does on a take-over, and for a changed VIP it is the first again.
+#[test]
+fn the_link_is_asked_before_the_first_activation_only() {
+    let vip = |address: &str| [with_vip(mk_app("db", Mode::Singleton), address), with_vip(mk_app("pool", Mode::Spread), "10.0.0.102/24")];
+    let mut agents = Agents::of(3, vip("10.0.0.100/24"));
+    agents.plan();
+    assert_eq!((agents.asks("db"), agents.asks("pool")), (vec!["n1", "n2", "n3"], vec!["n1", "n2", "n3"]));
+    agents.settle();
+    assert_eq!((agents.asks("db"), agents.asks("pool")), (vec![], vec![]));
+    for node in ["n1", "n2"] {
+        agents.lose(node);
+        agents.plan();
+        assert_eq!((agents.asks("db"), agents.asks("pool")), (vec![], vec![]), "a take-over from {node}");
+        agents.act();
+        agents.plan();
+        agents.heal(node);
+        agents.settle();
+    }
+    let [changed, _] = vip("10.0.0.111/24");
+    let mut changed = changed;
+    changed.metadata.uid.clone_from(&agents.apps["db"].metadata.uid);
+    agents.apps.insert("db".to_owned(), changed);
+    agents.plan();
+    let vips = || agents.assignments.values().filter_map(|a| a.apps["db"].vip.as_ref());
+    let new: Vec<bool> = vips().filter(|v| v.address == "10.0.0.111/24").map(|v| v.probe).collect();
+    assert!(!new.is_empty() && new.iter().all(|probe| *probe), "who may take the new address first asks: {new:?}");
+    assert!(vips().filter(|v| v.address != "10.0.0.111/24").all(|v| !v.probe), "the old one is let go of");
+    agents.settle();
+    assert!(agents.asks("db").is_empty() && agents.holder("app/db").is_some());
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Happening {
     Lose(usize),
@@ -471,6 +508,7 @@ proptest! {
         }
         agents.settle();
         prop_assert!(agents.holder("app/db").is_some() && agents.holder("vip/pool").is_some() && agents.holder("vip/cache").is_some());
+        prop_assert!(["db", "cache", "pool"].iter().all(|app| agents.asks(app).is_empty()));
         prop_assert_eq!(agents.counts("cache").values().copied().collect::<Vec<_>>(), vec![4; 4]);
     }
 }

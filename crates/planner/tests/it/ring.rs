@@ -181,3 +181,36 @@ proptest! {
         }
     }
 }
+
+/// What a node gives back because its hook failed goes to the others, and it is given nothing until that is over.
+#[test]
+fn a_member_whose_hook_fails_is_given_nothing_and_nothing_goes_round() {
+    let mut cluster = ring(3, 10);
+    let before = owners(&cluster);
+    let refuse = |cluster: &mut Cluster, node: &str, set: &str| {
+        cluster.observed(node, "ring").ring.as_mut().unwrap().refused = set.parse().unwrap();
+    };
+    refuse(&mut cluster, "n1", "0");
+    for _ in 0..6 {
+        cluster.step().obey_all();
+        refuse(&mut cluster, "n1", "0");
+    }
+    let now = owners(&cluster);
+    assert_ne!(now[&0], "n1");
+    assert!((1..10).all(|p| now[&p] == before[&p]), "only what was given back moves: {now:?}");
+    let told = cluster.status("ring");
+    assert_eq!(told.condition("HooksFailing").map(|c| c.reason.as_str()), Some("OnOwnFailed"));
+    // All of them refuse: nobody is better, and nothing moves.
+    for node in ["n2", "n3"] {
+        refuse(&mut cluster, node, "0");
+    }
+    cluster.step();
+    assert_eq!(owners(&cluster), now);
+    // It is over.
+    for node in ["n1", "n2", "n3"] {
+        refuse(&mut cluster, node, "");
+    }
+    cluster.settle().assert_ready();
+    assert_eq!(cluster.status("ring").condition("HooksFailing"), None);
+    assert!(owners(&cluster).values().filter(|n| *n == "n1").count() >= 3);
+}

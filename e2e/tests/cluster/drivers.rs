@@ -1,0 +1,142 @@
+//! What the node's own machinery does to units and addresses.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use cluster_e2e::{NodeId, Result, wait_until};
+use cluster_schemas::PartitionSet;
+
+use crate::cluster::{Cluster, LATER, SOON, demo_app, ensure, wrong};
+use crate::observe::Run;
+
+/// Hardware address of the lab's client.
+const CLIENT_MAC: &str = "02:63:6c:00:00:64";
+
+/// An address that another machine on the link answers for is not taken, and the App says so; once it is free, it is. After that a
+/// take-over asks nobody, whoever answers.
+pub fn an_address_of_another_machine_is_not_taken(c: &Cluster) -> Result<()> {
+    let (single, pool) = (Ipv4Addr::new(10, 0, 0, 131), Ipv4Addr::new(10, 0, 0, 132));
+    let on_client = |verb: &str, ip: Ipv4Addr| c.lab.client(["ip", "address", verb, &format!("{ip}/24"), "dev", "eth0"])?.ok().map(drop);
+    on_client("add", single)?;
+    on_client("add", pool)?;
+    let app = |name: &str, mode: &str, port, vip| demo_app(name, mode, port, &format!("vip: {{ address: {vip}/24, interface: eth0 }}"));
+    c.apply(&app("claimed", "Singleton", 8100, single))?;
+    c.apply(&app("claims", "Spread", 8101, pool))?;
+    for (name, ip) in [("claimed", single), ("claims", pool)] {
+        let ready = c.wait_condition(name, "Ready", |ready| ready.reason == "VipTaken")?;
+        let told = ready.message.contains(CLIENT_MAC) && ready.message.contains(&ip.to_string());
+        assert!(told, "{}", ready.message);
+        assert!(c.holders(ip)?.is_empty(), "{ip} was taken");
+        on_client("delete", ip)?;
+    }
+    c.wait_ready(&["claimed", "claims"], LATER)?;
+
+    // Now that it is known, somebody who answers for it keeps nobody from taking over.
+    let known =
+        |app: &str| -> Result<bool> { Ok(c.assignments()?.values().filter_map(|a| a.apps.get(app)?.vip.as_ref()).all(|vip| !vip.probe)) };
+    wait_until("the plan to know the address", SOON, || ensure(known("claimed")?, || "some node is to ask still".to_owned()))?;
+    on_client("add", single)?;
+    let before = c.active("claimed")?.0;
+    c.systemctl(before, &["stop", "cluster-agent"])?;
+    let moved = wait_until("another node to take the address", SOON, || {
+        let holders = c.holders(single)?;
+        ensure(holders.len() == 1 && holders[0] != before, || format!("{holders:?} have it"))
+    });
+    on_client("delete", single)?;
+    c.systemctl(before, &["start", "cluster-agent"])?;
+    moved?;
+    c.wait_ready(&["claimed", "claims"], LATER)
+}
+
+/// What hooks noted on a node: time, hook, partition, epoch, user.
+fn noted(c: &Cluster, node: u8) -> Result<Vec<(u64, String, u16)>> {
+    let text = c.lab.read(node, NOTES)?;
+    let line = |line: &str| -> Result<(u64, String, u16)> {
+        let bad = || wrong(format!("{NOTES} of n{node}: {line:?}"));
+        let words: Vec<&str> = line.split(' ').collect();
+        let [at, hook, partition, epoch, app, user] = words.as_slice() else { return Err(bad()) };
+        ensure(*app == "hooked" && *user == "nobody" && epoch.parse::<u64>().is_ok_and(|e| e > 0), || line.to_owned())?;
+        Ok((at.parse().map_err(|_| bad())?, (*hook).to_owned(), partition.parse().map_err(|_| bad())?))
+    };
+    text.lines().map(line).collect()
+}
+
+/// Where hooks write down that they ran.
+const NOTES: &str = "/run/hook-notes";
+
+/// R1 to R3: `onOwn` runs before the process is told of a partition and `onRelease` before another node has it; one that fails kills the unit,
+/// and an `onOwn` that fails gives the partition back without a ping-pong.
+pub fn hooks_run_when_partitions_come_and_go(c: &Cluster) -> Result<()> {
+    for node in 1..=3_u8 {
+        c.lab.write(node, NOTES, "", 0o666)?;
+    }
+    let script = format!(
+        "echo $(date +%s%N) $CLUSTERCTL_HOOK $CLUSTERCTL_PARTITION $CLUSTERCTL_EPOCH $CLUSTERCTL_APP $(id -un) >>{NOTES}; \
+         test ! -e /run/fails-$CLUSTERCTL_HOOK || exit 7"
+    );
+    let hook = format!("{{ command: [/bin/sh, -c, \"{script}\"], timeout: 10s }}");
+    let app = |nodes: &str| {
+        let exec = "exec: { command: [/usr/lib/clusterctl/demo, --listen, \"0.0.0.0:8100\"], user: nobody }";
+        format!(
+            "apiVersion: cluster/v1\nkind: App\nmetadata: {{ name: hooked }}\nspec: {{ mode: Ring, ring: {{ partitions: 12 }}, {exec}, \
+             placement: {{ nodes: {nodes} }}, hooks: {{ onOwn: {hook}, onRelease: {hook} }} }}\n"
+        )
+    };
+    let played = play_hooks(c, app);
+    for node in 1..=3_u8 {
+        c.lab.exec(node, ["rm", "-f", NOTES, "/run/fails-onOwn", "/run/fails-onRelease"])?.ok()?;
+    }
+    played
+}
+
+fn play_hooks(c: &Cluster, app: impl Fn(&str) -> String) -> Result<()> {
+    let of = |node: u8, hook: &str| -> Result<BTreeMap<u16, u64>> {
+        Ok(noted(c, node)?.into_iter().filter(|(_, h, _)| h == hook).map(|(at, _, p)| (p, at)).collect())
+    };
+    let owned = |node: u8| -> Result<PartitionSet> {
+        let table = c.ring("hooked")?;
+        Ok(table.owners.iter().filter(|o| o.node == format!("n{node}")).flat_map(|o| o.partitions.iter()).collect())
+    };
+    c.apply(&app("[n1, n2]"))?;
+    c.wait_ready(&["hooked"], LATER)?;
+    for node in [1, 2] {
+        let ran: PartitionSet = of(node, "onOwn")?.into_keys().collect();
+        ensure(ran.len() == 6 && ran == owned(node)?, || format!("n{node}: onOwn ran for {ran}"))?;
+    }
+
+    // A third node takes a share; n1 cannot let go in good order.
+    c.lab.write(1, "/run/fails-onRelease", "", 0o644)?;
+    let before = c.runs()?.of("hooked");
+    c.apply(&app("[n1, n2, n3]"))?;
+    wait_until("every node to have its share", LATER, || {
+        let counts = [owned(1)?.len(), owned(2)?.len(), owned(3)?.len()];
+        ensure(counts == [4, 4, 4] && c.status("hooked")?.is_ready(), || format!("{counts:?}"))
+    })?;
+    let after = c.runs()?.of("hooked");
+    let pid = |runs: &BTreeMap<NodeId, Run>, node: u8| runs.get(&NodeId::from(node)).map(|run| run.pid);
+    assert_ne!(pid(&before, 1), pid(&after, 1), "what failed to let go was not killed");
+    assert_eq!(pid(&before, 2), pid(&after, 2), "what let go in good order was disturbed");
+    let taken = of(3, "onOwn")?;
+    for node in [1, 2] {
+        let released = of(node, "onRelease")?;
+        assert_eq!(released.len(), 2, "n{node}: {released:?}");
+        assert!(released.iter().all(|(p, at)| taken.get(p).is_some_and(|taken| taken > at)), "n{node}: {released:?}, {taken:?}");
+    }
+
+    // n2 goes, and n3 can take nothing: n1 has it all but what n3 had, and says why.
+    c.lab.exec(1, ["rm", "/run/fails-onRelease"])?.ok()?;
+    c.lab.write(3, "/run/fails-onOwn", "", 0o644)?;
+    c.apply(&app("[n1, n3]"))?;
+    let failing = c.wait_condition("hooked", "HooksFailing", |_| true)?;
+    assert!(failing.message.contains("n3: onOwn failed for partitions"), "{}", failing.message);
+    c.wait_ready(&["hooked"], LATER)?;
+    assert_eq!((owned(1)?.len(), owned(3)?.len()), (8, 4));
+    let tried = noted(c, 3)?.len();
+    assert!(tried <= 4 + 2 * 4, "{tried} hooks ran on n3");
+    c.lab.exec(3, ["rm", "/run/fails-onOwn"])?.ok()?;
+    wait_until("n3 to have its share", LATER, || {
+        let counts = [owned(1)?.len(), owned(3)?.len()];
+        let told = c.status("hooked")?.condition("HooksFailing").cloned();
+        ensure(counts == [6, 6] && told.is_none(), || format!("{counts:?}, {told:?}"))
+    })
+}
