@@ -20,4 +20,5 @@ pub mod manager;
 pub mod run;
 pub mod store;
 pub mod takeovers;
+pub mod watchdog;
 pub mod worker;
