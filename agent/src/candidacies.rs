@@ -83,6 +83,8 @@ pub fn wanted(node: &str, app: &str, entry: &AppAssignment, here: Here<'_>, unit
     }
     let t = if entry.lease_ms == 0 { DEFAULT_T } else { Span::from_millis(entry.lease_ms) };
     let (ready, fit) = (ready(entry, here), here.standing.fit);
+    // What must be exclusive is, whatever an assignment says.
+    let keep = entry.keep && entry.mode != Mode::Ring && entry.run.database.is_none();
     let is_candidate = |order: &[String]| order.iter().any(|n| n == node);
     if entry.mode == Mode::Singleton
         && is_candidate(&entry.candidates)
@@ -90,13 +92,24 @@ pub fn wanted(node: &str, app: &str, entry: &AppAssignment, here: Here<'_>, unit
     {
         into.insert(
             slot,
-            Wanted { unit, role: true, t, order: names(&entry.candidates), ready, seen: below(entry.role == Role::Active, entry.epoch) },
+            Wanted {
+                unit,
+                role: true,
+                t,
+                keep,
+                order: names(&entry.candidates),
+                ready,
+                seen: below(entry.role == Role::Active, entry.epoch),
+            },
         );
     }
     if let (Some(vip), Some(slot)) = (&entry.vip, vip_slot(entry))
         && is_candidate(&vip.candidates)
     {
-        into.insert(slot, Wanted { unit, role: false, t, order: names(&vip.candidates), ready: fit, seen: below(vip.hold, vip.epoch) });
+        into.insert(
+            slot,
+            Wanted { unit, role: false, t, keep, order: names(&vip.candidates), ready: fit, seen: below(vip.hold, vip.epoch) },
+        );
     }
     let Some(ring) = &entry.ring else { return };
     // Where `onOwn` failed a moment ago, what it failed for is not asked for, and everything else only where nobody else is ready.
@@ -106,7 +119,7 @@ pub fn wanted(node: &str, app: &str, entry: &AppAssignment, here: Here<'_>, unit
     for group in ring.candidates.iter().filter(|g| is_candidate(&g.order)) {
         let order = names(&group.order);
         for slot in group.partitions.iter().filter(|p| !refused.contains(*p)).filter_map(|p| ring_slot(app, p)) {
-            into.insert(slot, Wanted { unit, role: false, t, order: order.clone(), ready, seen: entry.epoch });
+            into.insert(slot, Wanted { unit, role: false, t, keep: false, order: order.clone(), ready, seen: entry.epoch });
         }
     }
 }

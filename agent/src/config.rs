@@ -36,6 +36,9 @@ pub struct Config {
     pub address: Option<std::net::IpAddr>,
     /// How to reach NATS.
     pub nats: NatsConfig,
+    /// A watchdog device, such as `/dev/watchdog`, that the guard tells that it lives; none when absent.
+    #[serde(default)]
+    pub watchdog: Option<PathBuf>,
     /// What outlives a boot: the journal.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,

@@ -8,23 +8,59 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cluster_fence::{Guard, TABLE, Table, clock};
+use cluster_lease::time::Span;
 use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::identity;
+use crate::watchdog::Watchdog;
 
 /// The guard's own watchdog is told this often; systemd kills and restarts a guard that falls silent for a second (F1).
 const WATCHDOG: Duration = Duration::from_millis(250);
 
-/// Runs until killed.
+/// With something that was fenced still there after this long, the watchdog is not told any more.
+const KILL_PATIENCE: Span = Span::from_millis(5_000);
+
+/// Runs until told to stop. `config`: the agent's configuration, for its `watchdog`.
 #[must_use]
-pub fn run(runtime: &Path) -> ExitCode {
+pub fn run(runtime: &Path, config: &Path) -> ExitCode {
     match prepare(runtime) {
-        Ok((table, guard)) => guard_for_ever(&table, guard),
+        Ok((table, guard, stop)) => {
+            let mut watchdog = watchdog(config);
+            guard_until(&table, guard, &stop, watchdog.as_mut());
+            match watchdog.map_or(Ok(()), Watchdog::stop) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&format!("the watchdog cannot be stopped: {error}")),
+            }
+        }
         Err(why) => fail(&why),
     }
 }
 
-fn prepare(runtime: &Path) -> Result<(Table, Guard), String> {
+/// The watchdog of the configuration, running. Without one, or with a configuration that cannot be read, deadlines are kept all the same.
+fn watchdog(config: &Path) -> Option<Watchdog> {
+    let path = match crate::config::load(config) {
+        Ok(config) => config.watchdog?,
+        Err(error) => {
+            say(&format!("no watchdog is told: {}", cluster_telemetry::chain(&error)));
+            return None;
+        }
+    };
+    match Watchdog::open(&path) {
+        Ok(watchdog) => {
+            say(&format!("watchdog {} is told while deadlines are kept", path.display()));
+            Some(watchdog)
+        }
+        Err(error) => {
+            say(&format!("watchdog {} cannot be opened, none is told: {error}", path.display()));
+            None
+        }
+    }
+}
+
+fn prepare(runtime: &Path) -> Result<(Table, Guard, SignalFd), String> {
+    let stop = stop_signals().map_err(|e| format!("cannot listen for signals: {e}"))?;
     std::fs::create_dir_all(runtime).map_err(|e| format!("cannot make {}: {e}", runtime.display()))?;
     let table = Table::open(&runtime.join(TABLE), boot()?).map_err(|e| cluster_telemetry::chain(&e))?;
     let guard = Guard::new().map_err(|e| format!("cannot open a netlink socket: {e}"))?;
@@ -32,7 +68,15 @@ fn prepare(runtime: &Path) -> Result<(Table, Guard), String> {
     if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
         say(&format!("memory is not locked, a deadline may be met late under memory pressure: {error}"));
     }
-    Ok((table, guard))
+    Ok((table, guard, stop))
+}
+
+/// SIGTERM, to be read instead of ending the process: a watchdog has to be stopped first.
+fn stop_signals() -> nix::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
 fn boot() -> Result<u128, String> {
@@ -40,11 +84,20 @@ fn boot() -> Result<u128, String> {
     uuid::Uuid::parse_str(&text).map(|id| id.as_u128()).map_err(|e| format!("boot id {text:?}: {e}"))
 }
 
-fn guard_for_ever(table: &Table, mut guard: Guard) -> ! {
+fn guard_until(table: &Table, mut guard: Guard, stop: &SignalFd, mut watchdog: Option<&mut Watchdog>) {
     // Past deadlines are fenced in the very first round, the rest is kept (F4).
-    let mut told = None;
-    loop {
+    let (mut told, mut trouble) = (None, false);
+    while !matches!(stop.read_signal(), Ok(Some(_))) {
         let round = guard.round(table);
+        if let Some(watchdog) = &mut watchdog {
+            let outcome = watchdog.tell(Instant::now(), guard.kills_for(clock::now()) < KILL_PATIENCE);
+            if let Err(error) = &outcome
+                && !trouble
+            {
+                say(&format!("the watchdog cannot be told: {error}"));
+            }
+            trouble = outcome.is_err();
+        }
         if told.is_none() {
             let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         }

@@ -4,6 +4,7 @@
 //! [`worker::observe`], [`accept`], [`candidacies`]) and done through [`drivers`].
 
 pub mod accept;
+pub mod boot_gates;
 pub mod candidacies;
 pub mod clock;
 pub mod config;
@@ -19,4 +20,5 @@ pub mod manager;
 pub mod run;
 pub mod store;
 pub mod takeovers;
+pub mod watchdog;
 pub mod worker;

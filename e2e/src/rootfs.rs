@@ -20,7 +20,7 @@ use crate::names::NodeId;
 use crate::spawn::tool;
 
 /// What of the host must not be seen in a node; it is hidden even where the lab puts nothing in its place.
-const HIDDEN: [&str; 17] = [
+const HIDDEN: [&str; 18] = [
     "/etc/clusterctl",
     "/etc/fstab",
     "/etc/machine-id",
@@ -34,6 +34,7 @@ const HIDDEN: [&str; 17] = [
     "/usr/lib/systemd/system/cluster-agent.service",
     "/usr/lib/systemd/system/cluster-controller.service",
     "/usr/lib/systemd/system/cluster-guard.service",
+    "/usr/lib/systemd/system-generators/cluster-gates",
     "/var/lib/clusterctl",
     "/var/lib/nats",
     "/var/log/journal",
@@ -158,6 +159,10 @@ fn fill_node(root: &Path, node: NodeId, fill: &Fill<'_>) -> Result<()> {
     write(root, &etc("token"), token, 0o600)?;
     write(root, &etc("cli.yaml"), &facts.cli(&Path::new(ETC_DIR).join("token")), 0o644)?;
     write(root, &etc("agent.yaml"), &facts.agent(node), 0o644)?;
+    let generators = inside(root, "/usr/lib/systemd/system-generators");
+    make_dir(&generators)?;
+    let gates = generators.join("cluster-gates");
+    symlink("/usr/lib/clusterctl/cluster-gates", &gates).context(|| format!("link {}", gates.display()))?;
     let clusterctl = inside(root, "/usr/bin/clusterctl");
     symlink("../lib/clusterctl/clusterctl", &clusterctl).context(|| format!("link {}", clusterctl.display()))?;
 
@@ -308,7 +313,7 @@ fn file_name(path: &Path) -> String {
 }
 
 /// The product's programs.
-const PROGRAMS: [&str; 4] = ["cluster-agent", "cluster-controller", "demo", "clusterctl"];
+const PROGRAMS: [&str; 5] = ["cluster-agent", "cluster-controller", "cluster-gates", "demo", "clusterctl"];
 /// The product's unit files in the repository, and whether they are enabled on every node or with the NATS servers.
 const UNITS: [(&str, bool); 2] = [("agent/dist/cluster-agent.service", true), ("controller/dist/cluster-controller.service", false)];
 /// The guard's program and unit file: both or none.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::failover::FailoverSpec;
+use crate::failover::{FailoverSpec, QuorumLoss};
 use crate::health::HealthSpec;
 use crate::hooks::HooksSpec;
 use crate::resources::{Amounts, Resources};
@@ -430,6 +430,14 @@ impl App {
             Mode::Ring => self.spec.ring.unwrap_or_default().partitions,
             _ => 0,
         }
+    }
+
+    /// Whether it goes on without a majority of the voters, and so is not exclusive. Never so with a database or partitions.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        let spec = &self.spec;
+        let asked = spec.failover.as_ref().is_some_and(|f| f.on_quorum_loss == QuorumLoss::Keep);
+        asked && spec.mode != Mode::Ring && spec.database.is_none()
     }
 
     /// The systemd unit that runs this App: the one named in `spec.unit`, else the one that the agent writes.

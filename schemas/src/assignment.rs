@@ -88,6 +88,9 @@ pub struct AppAssignment {
     /// Who should go on when this node lets go; empty where nobody is named.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub successor: String,
+    /// The holder goes on without a majority of the voters (`onQuorumLoss: Keep`): the App is not exclusive.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
     /// Lease length in milliseconds; 0: the default.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lease_ms: u64,

@@ -45,7 +45,7 @@ impl AppStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// `Ready`, `Degraded`, `Replicated`, `Placed`, `Progressing`, `Conflict` or `Terminating`.
+    /// `Ready`, `Degraded`, `Replicated`, `Placed`, `Progressing`, `Exclusive`, `Conflict` or `Terminating`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Whether it holds.

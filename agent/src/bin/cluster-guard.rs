@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     match (arguments.next(), arguments.next(), arguments.next()) {
         (Some(word), Some(slot), None) if word == "check" => guard::check(runtime, &slot.to_string_lossy()),
         (Some(word), Some(slot), Some(file)) if word == "standby" => guard::standby(runtime, &slot.to_string_lossy(), Path::new(&file)),
-        (None, ..) => guard::run(runtime),
+        (None, ..) => guard::run(runtime, Path::new("/etc/clusterctl/agent.yaml")),
         _ => guard::usage(),
     }
 }

@@ -7,6 +7,7 @@ use cluster_fence::{WordIndex, clock};
 use cluster_lease::holder::{Action, Candidacy, Event};
 use cluster_lease::time::{Span, Time};
 use cluster_lease::types::{Epoch, NodeName, Slot};
+use cluster_lease::word::KEPT;
 use tracing::{debug, error, info, warn};
 
 use super::DEFAULT_T;
@@ -32,52 +33,62 @@ impl Host {
         }
     }
 
-    fn action(&mut self, action: Action) -> Option<Event> {
+    fn action(&mut self, action: Action) -> Vec<Event> {
         match action {
             Action::Send(to, message) => self.send(to, message),
             Action::Arm { slot, tenure, deadline } => {
                 let epoch = tenure.epoch;
-                let armed = self.word(&slot).map(|word| self.table.word(word).arm(epoch, deadline, clock::now));
+                let was_kept = self.state.keeping.end(&slot);
+                let until = self.until(&slot, deadline);
+                let armed = self.word(&slot).map(|word| match was_kept {
+                    true => self.table.word(word).follow(epoch),
+                    false => self.table.word(word).arm(epoch, until, clock::now),
+                });
                 if !matches!(armed, Some(Ok(()))) {
                     warn!(slot = %slot, epoch = epoch.0, "lease acquired, but its word is not armed: {armed:?}");
-                    return Some(Event::Fenced { slot, epoch });
+                    return vec![Event::Fenced { slot, epoch }];
                 }
                 info!(slot = %slot, epoch = epoch.0, "lease acquired");
                 self.note_acquired(&slot, epoch);
-                self.set_tenure(slot, epoch, TenureState::Held);
+                self.set_tenure(slot.clone(), epoch, TenureState::Held);
+                return if was_kept { self.offered(&slot) } else { Vec::new() };
             }
             Action::Extend { slot, epoch, deadline } => {
                 let extended = self.word(&slot).map(|word| self.table.word(word).extend(deadline, clock::now));
                 if !matches!(extended, Some(Ok(()))) {
                     warn!(slot = %slot, epoch = epoch.0, "the renewal came too late: {extended:?}");
-                    return Some(Event::Fenced { slot, epoch });
+                    return vec![Event::Fenced { slot, epoch }];
                 }
             }
+            Action::Lost { slot, epoch } if self.may_keep(&slot, epoch) => return self.keep(&slot, epoch),
             Action::Lost { slot, epoch } => {
                 warn!(slot = %slot, epoch = epoch.0, "lease lost");
                 self.fence(&slot);
                 self.set_tenure(slot, epoch, TenureState::Lost);
             }
+            // A kept slot's tenure is over, and what runs goes on.
+            Action::Disarm { slot, .. } if self.state.keeping.has(&slot) => {}
             Action::Disarm { slot, .. } => self.fence(&slot),
             Action::Released { slot, epoch } => debug!(slot = %slot, epoch = epoch.0, "lease released"),
-            Action::Failed { slot, why } => debug!(slot = %slot, "attempt without success: {why:?}"),
+            Action::Failed { slot, taken: true, .. } if self.state.keeping.has(&slot) => return self.kept_no_longer(&slot),
+            Action::Failed { slot, why, .. } => debug!(slot = %slot, "attempt without success: {why:?}"),
         }
-        None
+        Vec::new()
     }
 
-    fn set_tenure(&mut self, slot: Slot, epoch: Epoch, state: TenureState) {
+    pub(super) fn set_tenure(&mut self, slot: Slot, epoch: Epoch, state: TenureState) {
         self.state.tenures.insert(slot, TenureView { epoch: epoch.0, state });
         self.state.dirty = true;
     }
 
-    fn fence(&mut self, slot: &Slot) {
+    pub(super) fn fence(&mut self, slot: &Slot) {
         if let Some(word) = self.word(slot) {
             self.table.word(word).fence();
         }
     }
 
     /// The word of a slot; made where the slot is wanted and has none yet.
-    fn word(&mut self, slot: &Slot) -> Option<WordIndex> {
+    pub(super) fn word(&mut self, slot: &Slot) -> Option<WordIndex> {
         if let Some(word) = self.state.words.get(slot) {
             return Some(*word);
         }
@@ -100,6 +111,9 @@ impl Host {
         let mut events = Vec::new();
         for (slot, epoch) in held {
             self.fence(&slot);
+            if self.state.keeping.end(&slot) {
+                self.set_tenure(slot.clone(), Epoch(epoch), TenureState::Lost);
+            }
             events.push(Event::Fenced { slot, epoch: Epoch(epoch) });
         }
         self.holder_events(events);
@@ -129,6 +143,12 @@ impl Host {
             info!(slot = %slot, epoch = epoch.0, in_time = deadline > Time(0), "taken up from the agent before");
             self.state.words.insert(slot.clone(), word);
             self.set_tenure(slot.clone(), epoch, TenureState::Held);
+            // Its word tells no deadline, so nothing of its lease is known: it goes on as one without a majority until the lease is had anew.
+            if deadline == KEPT {
+                self.state.keeping.begin(slot.clone());
+                events.push(Event::Seen { slot, epoch });
+                continue;
+            }
             let t = self.state.wanted.get(&slot).map_or(DEFAULT_T, |w| w.t);
             events.push(Event::Adopt { slot, t, epoch, deadline });
         }
@@ -145,7 +165,11 @@ impl Host {
                     tenure.state = TenureState::Releasing;
                     self.state.dirty = true;
                     info!(slot = %slot, epoch = tenure.epoch, successor = successor.as_ref().map(NodeName::as_str), "lease is given up in good order");
-                    events.push(Event::Release { slot, successor });
+                    if self.state.keeping.has(&slot) {
+                        events.push(Event::Withdraw(slot));
+                    } else {
+                        events.push(Event::Release { slot, successor });
+                    }
                 }
                 self.holder_events(events);
             }
@@ -156,6 +180,10 @@ impl Host {
                         self.state.tenures.remove(&slot);
                         self.state.acquired.remove(&slot);
                         self.state.dirty = true;
+                        if self.state.keeping.end(&slot) {
+                            self.fence(&slot);
+                            events.extend(self.offered(&slot));
+                        }
                         events.push(Event::Stopped { slot, epoch: Epoch(epoch) });
                     }
                 }
@@ -186,6 +214,7 @@ impl Host {
             }
         }
         self.holder_events(events);
+        self.follow_policies(&before);
     }
 
     pub(super) fn offer_candidacies(&mut self) {
@@ -196,12 +225,24 @@ impl Host {
         self.holder_events(events);
     }
 
+    /// The candidacy for a slot, where it is wanted.
+    pub(super) fn offered(&self, slot: &Slot) -> Vec<Event> {
+        let mut events = Vec::new();
+        if let Some(wanted) = self.state.wanted.get(slot) {
+            self.offer(slot, wanted, &mut events);
+        }
+        events
+    }
+
     fn offer(&self, slot: &Slot, wanted: &Wanted, events: &mut Vec<Event>) {
         if self.state.guard_stale {
             events.push(Event::Withdraw(slot.clone()));
             return;
         }
-        let candidacy = Candidacy { order: wanted.order.clone().into(), ready: wanted.ready, unready_may_go: true };
+        // Who goes on without a majority asks before everybody else, and does not give way to those that rank better.
+        let kept = self.state.keeping.has(slot);
+        let order = if kept { vec![self.node.name.clone()] } else { wanted.order.clone() };
+        let candidacy = Candidacy { order: order.into(), ready: kept || wanted.ready, unready_may_go: true };
         events.push(Event::Candidate { slot: slot.clone(), t: wanted.t, candidacy });
         events.push(Event::Seen { slot: slot.clone(), epoch: Epoch(wanted.seen) });
     }

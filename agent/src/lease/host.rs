@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use super::hints::Hints;
+use super::keeping::Keeping;
 use super::store::{StoreError, VoterStore};
 use super::view::{Acquired, Command, LeaseView, TenureView, Wanted};
 use super::voting::Voting;
@@ -70,6 +71,8 @@ pub(super) struct State {
     pub(super) voting: Voting,
     pub(super) hints: Hints,
     pub(super) acquired: BTreeMap<Slot, Acquired>,
+    /// Slots that go on without a majority.
+    pub(super) keeping: Keeping,
 }
 
 impl State {
@@ -122,6 +125,7 @@ impl Host {
             .chain(self.voter.next_wake())
             .chain(restarting)
             .chain(self.state.voting.next_wake())
+            .chain(self.state.keeping.next_wake())
             .chain([self.state.next_beat])
             .min();
         Duration::from_nanos(next.map_or(BEAT, |at| at - now).0)
@@ -137,6 +141,7 @@ impl Host {
         if self.holder.as_ref().and_then(Holder::next_wake).is_some_and(|at| at <= now) {
             self.holder_events(vec![Event::Tick]);
         }
+        self.ask_for_kept();
         self.drive_voters();
         if self.state.restarting.as_ref().is_some_and(|(at, _)| *at <= now)
             && let Some((_, done)) = self.state.restarting.take()

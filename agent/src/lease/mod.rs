@@ -3,6 +3,7 @@
 mod hints;
 mod holding;
 mod host;
+mod keeping;
 pub mod store;
 pub mod view;
 pub mod voting;

@@ -17,6 +17,8 @@ pub struct Wanted {
     pub role: bool,
     /// T.
     pub t: Span,
+    /// It goes on without a majority of the voters (`onQuorumLoss: Keep`).
+    pub keep: bool,
     /// All candidates, best first.
     pub order: Vec<NodeName>,
     /// Whether this node could serve at once (rule P7).

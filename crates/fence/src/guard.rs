@@ -12,9 +12,9 @@ use cluster_lease::time::{Span, Time};
 
 use crate::cgroup;
 use crate::clock;
-use crate::layout::UNITS_MAX;
+use crate::layout::{KILL, UnitEntry};
 use crate::netlink::Addresses;
-use crate::table::{BEAT, Table, UnitCopy, UnitIndex, copy_unit};
+use crate::table::{BEAT, Table, UnitCopy, WordIndex, copy_unit};
 
 /// What the guard did in one round, for its log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,8 +41,8 @@ impl Round {
 #[derive(Debug)]
 pub struct Guard {
     addresses: Addresses,
-    /// Units that were fenced and not yet seen empty.
-    pending: [bool; UNITS_MAX],
+    /// Since when something that was fenced is not seen gone.
+    killing_since: Option<Time>,
 }
 
 impl Guard {
@@ -51,7 +51,7 @@ impl Guard {
     /// # Errors
     /// The system's, where no netlink socket can be had.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { addresses: Addresses::open()?, pending: [false; UNITS_MAX] })
+        Ok(Self { addresses: Addresses::open()?, killing_since: None })
     }
 
     /// One round.
@@ -59,23 +59,32 @@ impl Guard {
         let mut round = Round::default();
         table.guard_beats();
         // First all swaps: from then on the agent cannot extend any of them (F2).
-        for (_, entry) in table.used_words() {
+        for (index, entry) in table.used_words() {
             let now = clock::now();
             let deadline = entry.word.deadline();
+            if deadline.is_none_or(|deadline| now < deadline) {
+                continue;
+            }
+            // Said before it is done, so that the next guard finishes what this one may not.
+            let unit = table.unit_of(entry);
+            let begun = unit.is_some_and(|u| begin(u, index));
             if entry.word.fence_if_passed(now) {
                 round.fenced += 1;
                 round.lateness = round.lateness.max(deadline.map_or(Span::ZERO, |d| now - d));
                 table.header().fences.fetch_add(1, Ordering::Relaxed);
-                let unit = entry.unit.load(Ordering::Acquire);
-                if let Some(pending) = unit.checked_sub(1).and_then(|u| usize::try_from(u).ok()).and_then(|u| self.pending.get_mut(u)) {
-                    *pending = true;
+                if let Some(unit) = unit {
+                    unit.pending.store(KILL, Ordering::Release);
                 }
+            } else if let Some(unit) = unit.filter(|_| begun) {
+                // The agent was in time.
+                unit.pending.store(0, Ordering::Release);
             }
         }
         let now = clock::now();
-        for (index, entry) in table.used_units() {
+        let mut killing = false;
+        for (_, entry) in table.used_units() {
             let copy = copy_unit(entry);
-            let fenced = self.is_pending(index);
+            let fenced = is_pending(table, entry);
             self.withdraw_addresses(table, &copy, now, &mut round);
             // F5: populated => armed, always, not only at the moment of loss.
             let unarmed = copy.gated && !table.is_armed(copy.role_word, now);
@@ -83,14 +92,22 @@ impl Guard {
                 continue;
             }
             if cgroup::is_populated(&copy.cgroup) {
+                killing = true;
                 cgroup::kill(&copy.cgroup);
                 entry.kills.fetch_add(1, Ordering::AcqRel);
                 round.killed += 1;
             } else {
-                self.settled(index);
+                entry.pending.store(0, Ordering::Release);
             }
         }
+        self.killing_since = killing.then(|| self.killing_since.unwrap_or(now));
         round
+    }
+
+    /// How long something has been killed without being seen gone.
+    #[must_use]
+    pub fn kills_for(&self, now: Time) -> Span {
+        self.killing_since.map_or(Span::ZERO, |since| now - since)
     }
 
     /// F3: an address whose tenure is not armed goes, before anything else of its unit.
@@ -108,24 +125,68 @@ impl Guard {
         }
     }
 
-    fn is_pending(&self, index: UnitIndex) -> bool {
-        self.pending.get(index.place()).copied().unwrap_or(false)
-    }
-
-    fn settled(&mut self, index: UnitIndex) {
-        if let Some(pending) = self.pending.get_mut(index.place()) {
-            *pending = false;
-        }
-    }
-
     /// How long to sleep: to the next deadline, at most a beat; less while something is to be seen gone.
     #[must_use]
     pub fn pause(&self, table: &Table) -> Duration {
         const WHILE_KILLING: Span = Span::from_millis(1);
         let now = clock::now();
-        let longest = if self.pending.iter().any(|p| *p) { WHILE_KILLING } else { BEAT };
+        let longest = if self.killing_since.is_some() { WHILE_KILLING } else { BEAT };
         let next = table.used_words().filter_map(|(_, e)| e.word.deadline()).map(|d| d - now).min();
         let span = next.map_or(longest, |n| n.min(longest));
         Duration::from_nanos(span.0)
+    }
+}
+
+/// Notes that a word of the unit is about to be fenced. False where a kill is due anyway.
+fn begin(unit: &UnitEntry, word: WordIndex) -> bool {
+    let due = unit.pending.load(Ordering::Acquire) == KILL;
+    if !due {
+        unit.pending.store(word.plus_one(), Ordering::Release);
+    }
+    !due
+}
+
+/// Whether a kill was begun and not seen done. Of what an earlier guard was about to do, the word tells whether it did.
+fn is_pending(table: &Table, unit: &UnitEntry) -> bool {
+    match unit.pending.load(Ordering::Acquire) {
+        0 => false,
+        KILL => true,
+        word => {
+            let fenced = table.is_fenced(word);
+            unit.pending.store(if fenced { KILL } else { 0 }, Ordering::Release);
+            fenced
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster_lease::types::Epoch;
+
+    /// F4: whatever moment a guard dies at, the next one kills what was fenced, and only that.
+    #[test]
+    fn a_kill_that_was_begun_is_taken_up_by_the_next_guard() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let table = Table::open(&dir.path().join("table"), 1).expect("a table");
+        let index = table.add_unit(false).expect("a unit");
+        let word = table.word_for("app/a", index, true).expect("a word");
+        let (_, unit) = table.used_units().next().expect("the unit");
+        let now = clock::now();
+        table.word(word).arm(Epoch(1), now + Span::from_millis(60_000), clock::now).expect("armed");
+        assert!(!is_pending(&table, unit));
+        // Dead between the note and the swap, and the agent extended: nothing is to be killed.
+        assert!(begin(unit, word));
+        assert!(!is_pending(&table, unit));
+        assert_eq!(unit.pending.load(Ordering::Acquire), 0);
+        // Dead right after the swap.
+        assert!(begin(unit, word));
+        table.word(word).fence();
+        assert!(is_pending(&table, unit));
+        assert!(!begin(unit, word), "it stays due");
+        // The table is opened again by the next one.
+        let again = Table::open(&dir.path().join("table"), 1).expect("the table");
+        let (_, unit) = again.used_units().next().expect("the unit");
+        assert!(is_pending(&again, unit));
     }
 }

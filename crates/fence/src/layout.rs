@@ -6,7 +6,7 @@
 //! [WordEntry]       WORDS_MAX: one deadline word per slot, and which unit it stands for
 //! ```
 //!
-//! Who writes what: the agent writes entries and arms words; the guard writes its beat, what it fenced, and what it saw gone. Everything
+//! Who writes what: the agent writes entries and arms words; the guard writes its beat, what it fenced, and what it has not yet seen gone. Everything
 //! is atomic, so that a torn view is at worst an old one; an entry's text is guarded by a sequence number (odd while being written).
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
@@ -63,8 +63,14 @@ pub struct UnitEntry {
     pub vips: [VipEntry; VIPS_MAX],
     /// Index of the word that stands for the unit's role, plus one; 0 for none. A gated unit may run only while that word is armed.
     pub role_word: AtomicU32,
-    pad: [AtomicU32; 3],
+    /// What the guard has begun and not yet seen done: 0 nothing, [`KILL`], or the index plus one of the word that it is about to fence. A
+    /// guard that starts goes on with it.
+    pub pending: AtomicU32,
+    pad: [AtomicU32; 2],
 }
+
+/// A word of the unit was fenced, and its processes were not yet seen gone.
+pub const KILL: u32 = u32::MAX;
 
 /// The entry is in use.
 pub const UNIT_USED: u32 = 1;

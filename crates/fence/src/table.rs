@@ -42,15 +42,15 @@ pub enum TableError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnitIndex(u32);
 
-impl UnitIndex {
-    pub(crate) fn place(self) -> usize {
-        usize::try_from(self.0).unwrap_or(UNITS_MAX)
-    }
-}
-
 /// A word's place in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WordIndex(u32);
+
+impl WordIndex {
+    pub(crate) const fn plus_one(self) -> u32 {
+        self.0 + 1
+    }
+}
 
 /// An address that goes with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +109,7 @@ impl Table {
         for unit in &self.layout().units {
             unit.flags.store(0, Ordering::Release);
             unit.role_word.store(0, Ordering::Release);
+            unit.pending.store(0, Ordering::Release);
             write_text(&unit.cgroup, "");
         }
         self.header().units.store(0, Ordering::Release);
@@ -147,6 +148,7 @@ impl Table {
         let index = free.and_then(|i| u32::try_from(i).ok()).ok_or(TableError::Full(UNITS_MAX))?;
         let unit = self.unit(UnitIndex(index));
         unit.role_word.store(0, Ordering::Release);
+        unit.pending.store(0, Ordering::Release);
         for vip in &unit.vips {
             vip.family.store(0, Ordering::Release);
         }
@@ -300,6 +302,16 @@ impl Table {
             .map(UnitIndex)
             .zip(self.layout().units.iter().take(used))
             .filter(|(_, u)| u.flags.load(Ordering::Acquire) & UNIT_USED != 0)
+    }
+
+    /// The unit that a word stands for.
+    pub(crate) fn unit_of(&self, word: &WordEntry) -> Option<&UnitEntry> {
+        word.unit.load(Ordering::Acquire).checked_sub(1).map(|index| self.unit(UnitIndex(index)))
+    }
+
+    /// Whether a word given as index plus one is fenced.
+    pub(crate) fn is_fenced(&self, index_plus_one: u32) -> bool {
+        index_plus_one.checked_sub(1).is_some_and(|i| self.entry(WordIndex(i)).word.deadline().is_none())
     }
 
     /// Whether a word given as index plus one (0: none) is armed at `now`.

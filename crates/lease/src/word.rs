@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The word of a slot that may not run here. Zero, so that a zeroed table is fenced everywhere.
 pub const FENCED: u64 = 0;
 
+/// The deadline of a slot that goes on without a majority (`onQuorumLoss: Keep`): never. Its App gave up exclusivity; nothing else may have it.
+pub const KEPT: Time = Time(u64::MAX);
+
 /// Why the word was not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WordError {
@@ -140,6 +143,33 @@ impl SlotWord {
         }
     }
 
+    /// Whether it goes on without a majority.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.deadline() == Some(KEPT)
+    }
+
+    /// A kept word goes on in a new tenure, without being fenced in between: what runs goes on running. True if it was kept.
+    ///
+    /// # Errors
+    /// [`WordError::Epoch`] when the epoch is not new; [`WordError::Fenced`] when it is not kept (any more).
+    pub fn follow(&self, epoch: Epoch) -> Result<(), WordError> {
+        let last = Epoch(self.epoch.load(Ordering::Acquire));
+        if epoch <= last {
+            return Err(WordError::Epoch { last, offered: epoch });
+        }
+        if !self.is_kept() {
+            return Err(WordError::Fenced);
+        }
+        self.epoch.store(epoch.0, Ordering::Release);
+        Ok(())
+    }
+
+    /// A kept word gets a deadline again. True if it was kept.
+    pub fn limit(&self, to: Time) -> bool {
+        self.word.compare_exchange(KEPT.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
     /// The guard's swap: fences the slot if its deadline passed. True if this call fenced it.
     pub fn fence_if_passed(&self, now: Time) -> bool {
         let mut word = self.word.load(Ordering::Acquire);
@@ -210,6 +240,26 @@ mod tests {
         assert!(word.fence());
         assert!(!word.fence());
         assert!(matches!(word.arm(Epoch(2), Time(30), || Time(30)), Err(WordError::Passed { .. })));
+    }
+
+    #[test]
+    fn a_kept_word_has_no_deadline_until_it_is_limited_or_fenced() {
+        let word = SlotWord::new();
+        word.arm(Epoch(1), KEPT, || Time(1)).unwrap();
+        assert!(word.is_kept() && !word.fence_if_passed(Time(u64::MAX - 1)));
+        word.extend(Time(20), || Time(9)).unwrap();
+        assert!(word.is_kept(), "a renewal changes nothing");
+        assert!(matches!(word.follow(Epoch(1)), Err(WordError::Epoch { .. })));
+        word.follow(Epoch(2)).unwrap();
+        assert_eq!(word.armed(Time(9)), Some((Epoch(2), KEPT)));
+        assert!(word.limit(Time(20)) && !word.limit(Time(30)));
+        assert!(word.fence_if_passed(Time(20)));
+        assert_eq!(word.follow(Epoch(3)), Err(WordError::Fenced));
+        // One that has a deadline is never made one without by these.
+        word.arm(Epoch(4), Time(40), || Time(30)).unwrap();
+        assert_eq!(word.follow(Epoch(5)), Err(WordError::Fenced));
+        assert!(!word.limit(Time(50)));
+        assert_eq!(word.armed(Time(31)), Some((Epoch(4), Time(40))));
     }
 
     /// F2, real threads: of one extension and one fence at the deadline exactly one wins.

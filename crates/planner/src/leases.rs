@@ -260,7 +260,9 @@ pub fn rank(plan: &mut Plan, input: &Input<'_>) {
     for (app, mut entries) in apps {
         let lease = input.apps.get(app).and_then(|a| a.spec.failover.as_ref()).and_then(|f| f.lease());
         let lease_ms = lease.and_then(|l| u64::try_from(l.as_millis()).ok()).unwrap_or(input.lease_ms);
+        let keep = input.apps.get(app).is_some_and(cluster_schemas::App::keeps);
         for entry in entries.values_mut().filter(|e| e.role != Role::Absent) {
+            entry.keep = keep;
             entry.lease_ms = lease_ms;
         }
         let standing = Standing { app, input };

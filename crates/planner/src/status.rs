@@ -123,6 +123,10 @@ fn compute(app: &App, plan: &Plan, parts: &[Part<'_>]) -> AppStatus {
         conditions.push(condition("Conflict", true, "ClaimedByOlderApp", sentence.clone()));
     }
     conditions.extend(hooks(parts));
+    if app.keeps() {
+        let message = "`onQuorumLoss: Keep`: while the network is split, several nodes may be active, each with the VIP".to_owned();
+        conditions.push(condition("Exclusive", false, "KeepsOnQuorumLoss", message));
+    }
     if app.spec.database.is_some() {
         let message = "databases are accepted but not replicated yet: each node has a file of its own".to_owned();
         conditions.push(condition("Replicated", false, "NotImplemented", message));

@@ -36,8 +36,6 @@ const THAWED_VIP: Duration = Duration::from_millis(2600);
 const WATCHDOG: Duration = Duration::from_millis(2600);
 /// From a start by hand until the guard killed it: a beat and the kill.
 const BY_HAND: Duration = Duration::from_millis(250);
-/// A unit enabled at boot may be there before the agent is; the agent needs that long to come up.
-const AT_BOOT: Duration = Duration::from_secs(5);
 
 impl Drill<'_> {
     pub(super) fn fault(&mut self, kind: Kind) -> Result<Done> {
@@ -273,8 +271,8 @@ impl Drill<'_> {
         let gone = self.wait_not_on(standby);
         self.systemctl(standby, &["disable", "nginx"])?;
         gone?;
-        let bounded = Allowance { node: standby, from: at, unit: AT_BOOT, vip: Duration::ZERO };
-        Ok(Done { node, at, unit: WEB, vip: None, allowed: vec![bounded] })
+        // F6 over a boot: not even before the agent is up.
+        Ok(Done { node, at, unit: WEB, vip: None, allowed: vec![] })
     }
 
     fn saturated(&mut self, node: NodeId) -> Result<Done> {

@@ -16,6 +16,7 @@ mod harness;
 mod health;
 mod http;
 mod input;
+mod keep;
 mod observe;
 mod patterns;
 mod placement;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
             a_silent_node_with_the_leaders_gives_up_too,
             a_paused_node_converges_after_it_goes_on,
         ],
+        keep: [what_keeps_goes_on_without_a_majority_until_the_lease_decides],
         faults: [
             agents_and_guards_fail_and_nothing_is_held_twice,
             nodes_fail_and_nothing_is_held_twice,

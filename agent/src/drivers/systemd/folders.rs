@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use crate::boot_gates::{self, DROP_IN};
 use crate::drivers::unit_text::{MARK_MAX, UNIT_TEXT_MAX, owner};
 use crate::drivers::{Gate, Installed, InstalledUnit, UnitError};
 use crate::files::{self, Durability};
@@ -27,10 +28,10 @@ const OTHERS: [&str; 12] = [
     "/lib/systemd/system",
     "/run/systemd/generator.late",
 ];
-/// Name of the drop-in that has systemd ask the guard; late, so that it is not taken back by another.
-const GATE: &str = "99-clusterctl-fence.conf";
 /// What it begins with.
-const GATE_HEAD: &str = "# Written by clusterctl: this unit is exclusive and runs only where its lease is held. Gone after a boot.\n";
+const GATE_HEAD: &str = "# Written by clusterctl: this unit is exclusive and runs only where its lease is held.\n";
+/// What the names of units begin with that the agent makes up.
+const OUR_UNITS: &str = "clusterctl-";
 /// Where the guard is, unless it is beside the agent.
 const GUARD: &str = "/usr/lib/clusterctl/cluster-guard";
 /// Most entries of the runtime folder that are looked at.
@@ -43,6 +44,8 @@ pub(super) struct Folders {
     others: Vec<PathBuf>,
     /// The program that knows what is held.
     guard: PathBuf,
+    /// Where drop-ins are kept for the next boot.
+    kept: PathBuf,
 }
 
 impl Default for Folders {
@@ -50,7 +53,8 @@ impl Default for Folders {
         // Beside the agent, wherever they were installed.
         let beside = std::env::current_exe().ok().and_then(|agent| Some(agent.parent()?.join("cluster-guard")));
         let guard = beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(GUARD));
-        Self { runtime: PathBuf::from(RUNTIME), others: OTHERS.iter().map(PathBuf::from).collect(), guard }
+        let (runtime, kept) = (PathBuf::from(RUNTIME), PathBuf::from(boot_gates::FOLDER));
+        Self { runtime, others: OTHERS.iter().map(PathBuf::from).collect(), guard, kept }
     }
 }
 
@@ -94,11 +98,13 @@ impl Folders {
         }
     }
 
-    /// Writes or removes the drop-in that has systemd ask the guard (F6).
+    /// Writes or removes the drop-in that has systemd ask the guard (F6), and its copy for the next boot. The copy goes first, since a reload of
+    /// systemd puts back what it finds.
     pub(super) fn gate(&self, unit: &str, gate: Option<&Gate>, role_file: &Path) -> Result<(), UnitError> {
         let folder = self.runtime.join(format!("{unit}.d"));
-        let path = folder.join(GATE);
+        let path = folder.join(DROP_IN);
         let Some(Gate { slot, hot }) = gate else {
+            self.keep(unit, None)?;
             files::remove(&path).map_err(|source| UnitError::Io { action: "remove", path, source })?;
             // Others may have drop-ins there; then the folder stays.
             let _still_used = fs::remove_dir(&folder);
@@ -118,12 +124,18 @@ impl Folders {
             true => format!("ExecStartPre=+{guard} standby {slot} {role_file}"),
         };
         let text = format!("{GATE_HEAD}[Service]\n{ask}\n");
-        if files::read_limited(&path, UNIT_TEXT_MAX).is_ok_and(|present| present.as_deref() == Some(text.as_bytes())) {
-            return Ok(());
+        if !files::read_limited(&path, UNIT_TEXT_MAX).is_ok_and(|present| present.as_deref() == Some(text.as_bytes())) {
+            fs::create_dir_all(&folder)
+                .and_then(|()| files::write_atomic(&path, text.as_bytes(), 0o644, Durability::Process))
+                .map_err(|source| UnitError::Io { action: "write", path, source })?;
         }
-        fs::create_dir_all(&folder)
-            .and_then(|()| files::write_atomic(&path, text.as_bytes(), 0o644, Durability::Process))
-            .map_err(|source| UnitError::Io { action: "write", path, source })
+        // Units of ours are gone after a boot, and so cannot start by themselves.
+        let ours = matches!(mark(&self.path(unit)), Ok(Mark::Ours(_))) || unit.starts_with(OUR_UNITS);
+        self.keep(unit, Some(&text).filter(|_| !ours).map(String::as_str))
+    }
+
+    fn keep(&self, unit: &str, text: Option<&str>) -> Result<(), UnitError> {
+        boot_gates::keep(&self.kept, unit, text).map_err(|source| UnitError::Io { action: "keep", path: self.kept.join(unit), source })
     }
 
     /// All unit files that carry our mark.
@@ -227,7 +239,7 @@ mod tests {
     fn folders(root: &Path) -> Folders {
         let others = vec![root.join("etc"), root.join("usr")];
         others.iter().for_each(|folder| fs::create_dir_all(folder).unwrap());
-        Folders { runtime: root.join("run"), others, guard: PathBuf::from(GUARD) }
+        Folders { runtime: root.join("run"), others, guard: PathBuf::from(GUARD), kept: root.join("kept") }
     }
 
     #[test]
@@ -264,8 +276,13 @@ mod tests {
         let asked = "ExecStartPre=+/usr/lib/clusterctl/cluster-guard standby app/web /run/clusterctl/web/role.json\n";
         assert!(text.ends_with(asked) && !text.contains("ExecCondition"), "{text}");
         assert!(folders.gate("nginx.service", Some(&gate("app/web; reboot", false)), role).is_err());
+        let kept = root.path().join("kept");
+        assert_eq!(fs::read_to_string(kept.join("nginx.service")).unwrap(), text, "for the next boot");
+        folders.gate("clusterctl-api.service", Some(&gate("app/api", false)), role).unwrap();
+        assert_eq!(fs::read_dir(&kept).unwrap().count(), 1, "a unit of ours is gone after a boot");
         folders.gate("nginx.service", None, role).unwrap();
         folders.gate("nginx.service", None, role).unwrap();
+        assert!(!kept.join("nginx.service").exists());
         assert!(!path.parent().unwrap().exists());
     }
 

@@ -176,6 +176,8 @@ pub enum Action {
         slot: Slot,
         /// The last refusal, if any came.
         why: Option<Why>,
+        /// Whether a majority of the voters refused, and among them one because another node holds the slot.
+        taken: bool,
     },
 }
 

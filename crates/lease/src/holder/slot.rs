@@ -221,7 +221,7 @@ impl SlotHolder {
         };
         let epoch = self.seen.max(ring).max(env.forgotten).next();
         if epoch >= EPOCH_END {
-            env.actions.push(Action::Failed { slot: slot.clone(), why: Some(Why::EpochRange) });
+            env.actions.push(Action::Failed { slot: slot.clone(), why: Some(Why::EpochRange), taken: false });
             return;
         }
         self.seen = epoch;
@@ -361,9 +361,10 @@ impl SlotHolder {
     fn fail<R: Rules>(&mut self, env: &mut Env<'_, R>, slot: &Slot) {
         let Phase::Attempt(attempt) = &mut self.phase else { return };
         let attempt = Attempt { why: attempt.why.take(), ..attempt.clone() };
+        let possible = env.sets.get(attempt.set).is_some_and(|set| set.agreed(|id| !attempt.refused.contains(&id)));
         self.phase = Phase::Idle;
         self.clashes = if attempt.held { self.clashes.saturating_add(1) } else { 0 };
-        env.actions.push(Action::Failed { slot: slot.clone(), why: attempt.why });
+        env.actions.push(Action::Failed { slot: slot.clone(), why: attempt.why, taken: attempt.held && !possible });
         self.begin_release(env, slot, attempt.epoch, None, self.t);
         let Some(candidacy) = &self.candidacy else { return };
         // A slot that is held needs no retry: its voters say when it is free.

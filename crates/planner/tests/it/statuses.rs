@@ -119,3 +119,24 @@ fn an_app_that_nobody_took_up_yet_is_not_ready() {
         assert_eq!(condition(&cluster.status(app), "Placed").1, "NoEligibleNode");
     }
 }
+
+/// `onQuorumLoss: Keep` gives up exclusivity and says so; what must stay exclusive cannot have it.
+#[test]
+fn who_goes_on_without_a_majority_is_not_exclusive() {
+    use cluster_schemas::failover::{FailoverSpec, QuorumLoss};
+    let keeps = |name, mode| {
+        let mut app = mk_app(name, mode);
+        app.spec.failover = Some(FailoverSpec { on_quorum_loss: QuorumLoss::Keep, ..FailoverSpec::default() });
+        app
+    };
+    let mut with_database = keeps("db", Mode::Singleton);
+    with_database.spec.database = Some(DatabaseSpec { path: "/data/app.db".to_owned(), max_lag: None, confirm: None });
+    let mut cluster =
+        Cluster::of(3, [keeps("keeps", Mode::Singleton), with_database, keeps("ring", Mode::Ring), mk_app("stops", Mode::Singleton)]);
+    cluster.settle();
+    let not_exclusive = |app: &str| cluster.status(app).condition("Exclusive").map(|c| (c.status, c.reason.clone()));
+    assert_eq!(not_exclusive("keeps"), Some((ConditionStatus::False, "KeepsOnQuorumLoss".to_owned())));
+    assert_eq!(["db", "ring", "stops"].map(not_exclusive), [None, None, None]);
+    let plan = cluster.assignments.values().flat_map(|a| &a.apps).filter(|(_, e)| e.keep).map(|(app, _)| app.as_str());
+    assert!(plan.clone().count() > 0 && plan.clone().all(|app| app == "keeps"), "{:?}", plan.collect::<Vec<_>>());
+}

@@ -27,10 +27,7 @@ impl Checker<'_> {
         let why = match (spec.database.is_some(), spec.mode) {
             (true, _) => "a database that two instances write has no one history",
             (_, Mode::Ring) if self.sound("/spec/mode") => "a partition that two members own is no partition",
-            _ => {
-                let message = "`onQuorumLoss: Keep` is not implemented yet";
-                return self.value("/spec/failover/onQuorumLoss", Rule::NotImplemented, message, "leave it out".to_owned());
-            }
+            _ => return,
         };
         let message = format!("`Keep` gives up exclusivity, and {why}");
         self.value("/spec/failover/onQuorumLoss", Rule::QuorumLossRefused, message, "write `Stop`, or leave it out".to_owned());
