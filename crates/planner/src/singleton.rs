@@ -137,6 +137,10 @@ fn handover<'c>(ctx: &'c Context<'_, '_>) -> Option<&'c Handover> {
 /// Whether the holder of this tenure has to let go for another: an operator asked for it, and whoever shall follow can. Where nobody can,
 /// it stays: a wish never takes an App down.
 fn hands_over(ctx: &Context<'_, '_>, node: usize, epoch: u64) -> bool {
+    // Only what is seen to be held is handed over: a tenure that is only planned might be given away by the very plan that makes it.
+    if !ctx.on(node).and_then(|e| e.observed).is_some_and(|o| o.role == Role::Active && o.epoch == epoch) {
+        return false;
+    }
     let Some(asked) = handover(ctx).filter(|h| h.epoch == epoch) else { return false };
     let able = |n: usize| n != node && ctx.world.nodes[n].open && ready(ctx, n);
     candidates(ctx).filter(|n| able(*n)).any(|n| asked.to.as_deref().is_none_or(|to| to == ctx.world.name(n)))

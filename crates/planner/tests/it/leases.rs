@@ -445,6 +445,27 @@ fn the_link_is_asked_before_the_first_activation_only() {
     assert!(agents.asks("db").is_empty() && agents.holder("app/db").is_some());
 }
 
+/// `onQuorumLoss: Keep` reaches the candidates of an App that may have it, and of no other.
+#[test]
+fn what_must_stay_exclusive_is_never_told_to_go_on_without_a_majority() {
+    use cluster_schemas::failover::{FailoverSpec, QuorumLoss};
+    let keeps = |name, mode| {
+        let mut app = mk_app(name, mode);
+        app.spec.failover = Some(FailoverSpec { on_quorum_loss: QuorumLoss::Keep, ..FailoverSpec::default() });
+        app
+    };
+    let mut with_database = keeps("db", Mode::Singleton);
+    with_database.spec.database =
+        Some(cluster_schemas::app::DatabaseSpec { path: "/data/app.db".to_owned(), max_lag: None, confirm: None });
+    let mut agents =
+        Agents::of(3, [keeps("keeps", Mode::Singleton), with_database, keeps("ring", Mode::Ring), mk_app("stops", Mode::Singleton)]);
+    agents.settle();
+    for (node, assignment) in &agents.assignments {
+        let kept: Vec<&str> = assignment.apps.iter().filter(|(_, entry)| entry.keep).map(|(app, _)| app.as_str()).collect();
+        assert_eq!(kept, ["keeps"], "{node}");
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Happening {
     Lose(usize),
