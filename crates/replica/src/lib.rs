@@ -2,6 +2,8 @@
 
 pub mod apply;
 pub mod capture;
+#[cfg(feature = "check")]
+pub mod check;
 pub mod divergence;
 pub mod header;
 pub mod lineage;

@@ -113,8 +113,12 @@ impl Capture {
     /// Moves the keeper now. `false` when the application holds its write lock.
     pub fn move_on<S: Storage>(&mut self, log: &mut TransactionLog<S>, quiet: Duration, now_ms: u64) -> Result<bool, CaptureError> {
         let limit = self.options.checkpoint_limit;
+        // Before frames may be written over, the log must hold them durably: what a crash took from it is read again from there, frame by
+        // frame, and so under the names it was shipped by. Most of it before the lock, which the application waits for.
+        log.sync()?;
         let outcome = self.lock(|capture| {
             capture.follow(log, now_ms)?;
+            log.sync()?;
             capture.move_keeper()?;
             let small = capture.pending <= limit || capture.pending / CHECKPOINT_REGARDLESS > limit;
             if (small || quiet >= capture.options.quiet) && capture.checkpoint()? {
