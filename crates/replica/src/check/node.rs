@@ -147,6 +147,8 @@ impl Node {
     /// Applies some of what the log has. Whether the pages are what the position says.
     pub fn apply(&mut self, rng: &mut Rng) -> Result<bool, MemberError> {
         let Some(member) = self.member.as_mut().filter(|_| !self.needs_snapshot) else { return Ok(true) };
+        // The database must not outlive its log.
+        member.sync()?;
         let Some(place) = member.log().place(self.applied) else {
             self.needs_snapshot = true;
             return Ok(true);
