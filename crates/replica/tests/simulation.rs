@@ -1,5 +1,7 @@
 //! The seeded simulation: schedules without a fault planted hold, and each planted fault is found.
 
+#![expect(clippy::panic, reason = "a test ends at what it did not expect")]
+
 use cluster_replica::check::{Plant, Violation, run};
 
 /// Schedules in a test; the soak runs 10,000 by `replica-sim`.

@@ -33,7 +33,11 @@ impl Disk {
                 None => Vec::new(),
                 // Cut, and the cut not synced: either.
                 Some(durable) if !file.now.starts_with(durable) => {
-                    if rng.chance(50) { durable.clone() } else { file.now.clone() }
+                    if rng.chance(50) {
+                        durable.clone()
+                    } else {
+                        file.now.clone()
+                    }
                 }
                 Some(durable) => durable.clone(),
             };

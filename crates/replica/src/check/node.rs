@@ -88,7 +88,8 @@ impl Node {
     pub fn boot(&mut self) -> Result<(), MemberError> {
         let mut member = Member::open(self.disk.clone(), &self.name, DB, self.limits)?;
         let checksum = sums(&self.db.view()).total();
-        let found = member.log().entries().rev().map(|entry| entry.position).chain([member.log().base()]).find(|at| at.checksum == checksum);
+        let found =
+            member.log().entries().rev().map(|entry| entry.position).chain([member.log().base()]).find(|at| at.checksum == checksum);
         self.needs_snapshot = false;
         let mark = member.log().entries().next_back().and_then(|entry| entry.mark);
         match found {
@@ -124,7 +125,7 @@ impl Node {
     /// What was committed after the log's end: frame by frame where they are, else by comparing pages.
     fn read_old_wal(&self, member: &mut Member<Disk>, mark: WalMark) -> Result<(), MemberError> {
         let (salt, wal) = self.db.wal();
-        let known = log_sums(member);
+        let known = crate::sums::at_head(member.log(), DB)?;
         if let Some(mut sums) = known.clone().filter(|_| mark.salt[0] == salt && mark.frames as usize <= wal.len()) {
             for (place, frame) in wal.iter().enumerate().skip(mark.frames as usize) {
                 log_frame(member, &mut sums, frame, salt, place + 1)?;
@@ -217,22 +218,37 @@ impl Node {
         }
         self.db.keep();
         let backfill = Backfill::new(member.chain().clone(), 0, Position::default());
-        let active = Active { epoch, sums: whole, salt, frames, confirmations: Confirmations::new(member.position().epoch), syncs: Vec::new(), backfill };
+        let active = Active {
+            epoch,
+            sums: whole,
+            salt,
+            frames,
+            confirmations: Confirmations::new(member.position().epoch),
+            syncs: Vec::new(),
+            backfill,
+        };
         self.role = Role::Active(Box::new(active));
         Ok(record)
     }
 
     /// Captures what was committed; the records.
     pub fn poll(&mut self) -> Result<Vec<Vec<u8>>, MemberError> {
-        let (Some(member), Role::Active(active) | Role::Retired(active)) = (self.member.as_mut(), &mut self.role) else { return Ok(Vec::new()) };
+        let (Some(member), Role::Active(active) | Role::Retired(active)) = (self.member.as_mut(), &mut self.role) else {
+            return Ok(Vec::new());
+        };
         let (salt, wal) = self.db.wal();
-        if salt != active.salt {
+        let restarted = salt != active.salt;
+        if restarted {
             (active.salt, active.frames) = (salt, 0);
         }
         let mut records = Vec::new();
         for frame in wal.iter().skip(active.frames) {
             active.frames += 1;
             records.push(log_frame(member, &mut active.sums, frame, salt, active.frames)?);
+        }
+        if restarted {
+            // Durable before it is shipped: a later mark in another write-ahead log leads nowhere.
+            member.sync()?;
         }
         Ok(records)
     }
@@ -250,7 +266,11 @@ impl Node {
                 member.sync()?;
             }
             self.applied = self.head();
-            if self.plant == Some(Plant::LeftoverWal) { self.db.let_go() } else { self.db.fold() }
+            if self.plant == Some(Plant::LeftoverWal) {
+                self.db.let_go()
+            } else {
+                self.db.fold()
+            }
             self.role = Role::Standby;
         } else if let Role::Active(active) = std::mem::replace(&mut self.role, Role::Standby) {
             self.role = Role::Retired(active);
@@ -284,26 +304,4 @@ fn log_frame(member: &mut Member<Disk>, sums: &mut PageSums, frame: &Frame, salt
     member.log_mut().append(&record, Some(wal_mark(salt, place)))?;
     sums.apply(&change);
     Ok(record)
-}
-
-/// Checksums at the log's end, from the kept ones on.
-fn log_sums(member: &Member<Disk>) -> Option<PageSums> {
-    let log = member.log();
-    let kept = crate::sums::load(log.storage(), DB).ok().flatten().map(|(_, position, sums)| (position, sums));
-    let kept = kept.and_then(|(position, sums)| log.place(position).map(|place| (place, sums)));
-    let (place, mut sums) = kept.or_else(|| (log.base() == Position::default()).then(|| (0, PageSums::default())))?;
-    for entry in log.entries().skip(place) {
-        let Item::Change(close) = &entry.item else { continue };
-        let mut changed = std::collections::BTreeMap::new();
-        let read = log.read(entry, |_, record| {
-            if let Record::Chunk(chunk) = record {
-                changed.extend(chunk.pages().map(|(page, data)| (page, crate::page::page_sum(page, data))));
-            }
-            Ok::<_, LogError>(())
-        });
-        read.ok()?;
-        let change = sums.change(page_size(), changed, close.commit);
-        sums.apply(&change);
-    }
-    (sums.total() == log.head().checksum).then_some(sums)
 }
