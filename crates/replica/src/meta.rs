@@ -33,12 +33,15 @@ pub struct Meta {
     pub noted: u64,
     /// The starts that lead to the present state.
     pub chain: Chain,
+    /// The database file may hold void transactions that are in the log no more: what it has beyond the log is not to be captured, it waits
+    /// for a snapshot.
+    pub stale: bool,
 }
 
 impl Meta {
     /// Of a database that nothing is known of yet.
     pub fn new(db: DbId) -> Self {
-        Self { db, noted: 0, chain: Chain::default() }
+        Self { db, noted: 0, chain: Chain::default(), stale: false }
     }
 
     /// Reads it. `None` when there is none.
@@ -54,7 +57,8 @@ impl Meta {
         }
         let rest = content.strip_prefix(&MAGIC)?;
         let (db, rest) = rest.split_first_chunk::<16>()?;
-        let (noted, mut rest) = rest.split_first_chunk::<8>()?;
+        let (noted, rest) = rest.split_first_chunk::<8>()?;
+        let (stale, mut rest) = rest.split_first_chunk::<1>()?;
         let mut starts = Vec::new();
         while let Some((len, tail)) = rest.split_first_chunk::<4>() {
             let (record, tail) = tail.split_at_checked(u32::from_le_bytes(*len) as usize)?;
@@ -62,7 +66,7 @@ impl Meta {
             starts.push(start);
             rest = tail;
         }
-        Some(Self { db: DbId(*db), noted: u64::from_le_bytes(*noted), chain: Chain::new(starts).ok()? })
+        Some(Self { db: DbId(*db), noted: u64::from_le_bytes(*noted), chain: Chain::new(starts).ok()?, stale: stale[0] != 0 })
     }
 
     /// Writes it; durable when this returns.
@@ -70,6 +74,7 @@ impl Meta {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(self.db.0);
         bytes.extend(self.noted.to_le_bytes());
+        bytes.push(u8::from(self.stale));
         for start in self.chain.starts() {
             let record = encode_start(self.db, start).map_err(|error| MetaError::Storage(io::Error::other(error)))?;
             bytes.extend(u32::try_from(record.len()).unwrap_or(u32::MAX).to_le_bytes());

@@ -9,9 +9,10 @@ use std::io;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::lineage::Position;
-use crate::page::{PageNo, PageSize};
+use crate::log::{LogError, TransactionLog};
+use crate::page::{PageNo, PageSize, page_sum};
 use crate::storage::Storage;
-use crate::transaction::DbId;
+use crate::transaction::{DbId, Record};
 
 /// Name of the side file.
 pub const SUMS_FILE: &str = "sums";
@@ -71,7 +72,7 @@ impl PageSums {
         if !new.is_empty() {
             let zero = vec![0; size.bytes()];
             for page in new {
-                changed.entry(page).or_insert_with(|| crate::page::page_sum(page, &zero));
+                changed.entry(page).or_insert_with(|| page_sum(page, &zero));
             }
         }
         if let Some(sum) = changed.get_mut(&size.lock_page()) {
@@ -150,12 +151,35 @@ pub fn load(storage: &impl Storage, db: DbId) -> Result<Option<(PageSize, Positi
     if sums.total() != position.checksum { Err(SumsError::Damaged) } else { Ok(Some((size, position, sums))) }
 }
 
+/// The checksums at the log's end: the kept ones, and what the log says since. `None` where the log does not lead on from the kept ones.
+pub fn at_head<S: Storage>(log: &TransactionLog<S>, db: DbId) -> Result<Option<PageSums>, LogError> {
+    let kept = load(log.storage(), db).ok().flatten();
+    let kept = kept.and_then(|(_, position, sums)| log.place(position).map(|place| (place, sums)));
+    let Some((place, mut sums)) = kept.or_else(|| (log.base() == Position::default()).then(|| (0, PageSums::default()))) else {
+        return Ok(None);
+    };
+    for entry in log.entries().skip(place) {
+        let Some(commit) = entry.commit() else { continue };
+        let (mut changed, mut size) = (BTreeMap::new(), None);
+        log.read(entry, |_, record| {
+            if let Record::Chunk(chunk) = record {
+                size = Some(chunk.page_size);
+                changed.extend(chunk.pages().map(|(page, data)| (page, page_sum(page, data))));
+            }
+            Ok::<_, LogError>(())
+        })?;
+        let Some(size) = size else { return Ok(None) };
+        let change = sums.change(size, changed, commit);
+        sums.apply(&change);
+    }
+    Ok((sums.total() == log.head().checksum).then_some(sums))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::page::page_sum;
     use crate::storage::Directory;
 
     fn size() -> PageSize {

@@ -139,7 +139,8 @@ impl Replica {
     }
 
     /// Applies what the log holds after the present position, as far as one batch goes. Where it is then; the same as before when there is
-    /// nothing more.
+    /// nothing more. Sync the log first: SQLite may make the database durable at any moment, and one that outlives its log after a power cut
+    /// is at no known transaction.
     pub fn apply<S: Storage>(&mut self, log: &TransactionLog<S>) -> Result<Position, ApplyError> {
         self.apply_to(log, u64::MAX)
     }

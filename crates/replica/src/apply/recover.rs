@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use super::{ApplyError, Replica, connect};
 use crate::header::{DatabaseHeader, HEADER_LEN};
 use crate::lineage::Position;
-use crate::log::{Item, TransactionLog};
+use crate::log::TransactionLog;
 use crate::page::{PageNo, PageSize, page_sum};
 use crate::storage::Storage;
 use crate::sums::{self, PageSums};
@@ -113,14 +113,10 @@ impl Replica {
             *sum = page_sum(*page, &read_page(&self.connection, *page).map_err(|why| self.sqlite(why))?);
         }
         let change = sums.change(size, now, pages);
-        let commits = log.entries().skip(from).filter_map(|entry| match &entry.item {
-            Item::Change(close) => Some((entry.position, Some(close.commit))),
-            Item::Start(_) => Some((entry.position, None)),
-        });
+        let commits = log.entries().skip(from).map(|entry| (entry.position, entry.commit()));
         let found = std::iter::once((kept, Some(sums.pages())))
             .chain(commits)
-            .filter(|(position, commit)| position.checksum == change.after && commit.is_none_or(|commit| commit == pages))
-            .last();
+            .rfind(|(position, commit)| position.checksum == change.after && commit.is_none_or(|commit| commit == pages));
         let Some((position, _)) = found else { return Ok(false) };
         self.sums = sums;
         self.sums.apply(&change);

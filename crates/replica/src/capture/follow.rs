@@ -21,7 +21,8 @@ impl Capture {
 
     pub(super) fn follow<S: Storage>(&mut self, log: &mut TransactionLog<S>, now_ms: u64) -> Result<u64, CaptureError> {
         let Some((mut reader, index)) = self.current()? else { return Ok(0) };
-        if index.salt != self.mark.salt {
+        let restarted = index.salt != self.mark.salt;
+        if restarted {
             // A restart counts the first salt up by one. It happens only when all was checkpointed and nobody holds a place in the log; the
             // keeper lets go only under the write lock with all frames read. A second restart is held up by the keeper itself.
             if index.salt[0] != self.mark.salt[0].wrapping_add(1) && self.mark.frames != 0 {
@@ -42,7 +43,9 @@ impl Capture {
             count += 1;
         }
         self.pending = index.frames.saturating_sub(index.backfilled);
-        if count > 0 && self.options.sync {
+        // The first transaction of a log begun anew must be durable before anybody ships it: after a power cut the place in the log before is
+        // of no use, and what is found by comparing pages must not get a name that is in use elsewhere.
+        if count > 0 && (self.options.sync || restarted) {
             log.sync()?;
         }
         Ok(count)
@@ -113,8 +116,12 @@ impl Capture {
     /// Moves the keeper now. `false` when the application holds its write lock.
     pub fn move_on<S: Storage>(&mut self, log: &mut TransactionLog<S>, quiet: Duration, now_ms: u64) -> Result<bool, CaptureError> {
         let limit = self.options.checkpoint_limit;
+        // Before frames may be written over, the log must hold them durably: what a crash took from it is read again from there, frame by
+        // frame, and so under the names it was shipped by. Most of it before the lock, which the application waits for.
+        log.sync()?;
         let outcome = self.lock(|capture| {
             capture.follow(log, now_ms)?;
+            log.sync()?;
             capture.move_keeper()?;
             let small = capture.pending <= limit || capture.pending / CHECKPOINT_REGARDLESS > limit;
             if (small || quiet >= capture.options.quiet) && capture.checkpoint()? {

@@ -5,7 +5,8 @@ use crate::lineage::{Chain, Found, Position, judge};
 /// What to do next with the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamStep {
-    /// Append the record behind this one of our log, on condition that the stream ends with `last`.
+    /// Append the record behind this one of our log, on condition that the stream ends with `last`. Where the log begins later than `after`
+    /// (it overflowed, or came from a snapshot), a snapshot of the present state is appended in its place: what is between is in nobody's hands.
     Append {
         /// The stream's last sequence, as far as known.
         last: u64,

@@ -75,6 +75,18 @@ pub enum Received {
     Behind,
 }
 
+/// What a snapshot is good for here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotUse {
+    /// It is a state of our log: the database becomes it, then [`Member::placed`], and the log leads on.
+    Place,
+    /// It is further than our log, or off it: [`Member::rewind`] to this state first (it keeps what is void), then the database becomes it, then
+    /// [`Member::jump`].
+    Jump(Position),
+    /// We have that or more.
+    Ignore,
+}
+
 /// What a node gives to one that asks for its tail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tail {
@@ -82,8 +94,6 @@ pub enum Tail {
     Records {
         /// This node's history.
         chain: Chain,
-        /// The last transaction of the asker that is part of it.
-        common: u64,
         /// What follows it, encoded.
         records: Vec<Vec<u8>>,
     },
@@ -91,8 +101,6 @@ pub enum Tail {
     Snapshot {
         /// This node's history.
         chain: Chain,
-        /// The last transaction of the asker that is part of it.
-        common: u64,
     },
 }
 
@@ -101,8 +109,14 @@ pub enum Tail {
 pub enum TailOutcome {
     /// The log ends there now.
     Appended(Position),
-    /// Transactions of ours after this state are void: [`Member::rewind`] keeps them as divergence. A database beyond it needs a snapshot.
+    /// Transactions of ours after this state are void: [`Member::rewind`] keeps them as divergence. A database beyond it needs a snapshot, and
+    /// so does one at it when nothing of the log is part of the history.
     Diverged(Position),
+    /// Its sender is deposed (D4).
+    Refused {
+        /// Noted here.
+        noted: u64,
+    },
 }
 
 /// See the module.
@@ -235,7 +249,7 @@ impl<S: Storage> Member<S> {
             .and_then(|from| from.checked_sub(1))
             .and_then(|last| self.log.entries().nth(last))
             .map_or(self.log.base(), |entry| entry.position);
-        let Some(from) = from.filter(|_| at.tx == common) else { return Ok(Tail::Snapshot { chain: mine, common }) };
+        let Some(from) = from.filter(|_| at.tx == common) else { return Ok(Tail::Snapshot { chain: mine }) };
         let (mut records, mut bytes) = (Vec::new(), 0);
         for entry in self.log.entries().skip(from) {
             if bytes > 0 && bytes + entry.bytes > limit {
@@ -247,15 +261,18 @@ impl<S: Storage> Member<S> {
                 Ok::<_, LogError>(())
             })?;
         }
-        Ok(Tail::Records { chain: mine, common, records })
+        Ok(Tail::Records { chain: mine, records })
     }
 
-    /// Takes a tail: history `chain`, of which our first `common` transactions are part, and what follows them. The sender is the active of
-    /// the noted epoch, or the standby a promotion chose.
-    pub fn take_tail(&mut self, chain: &Chain, common: u64, records: &[Vec<u8>]) -> Result<TailOutcome, MemberError> {
+    /// Takes a tail: what follows our part of history `chain`. The sender, who noted `epoch`, is the active of that epoch, or the standby a
+    /// promotion chose.
+    pub fn take_tail(&mut self, epoch: u64, chain: &Chain, records: &[Vec<u8>]) -> Result<TailOutcome, MemberError> {
+        if admit(self.meta.noted, epoch) == Admission::Refuse {
+            return Ok(TailOutcome::Refused { noted: self.meta.noted });
+        }
+        self.meta.note(self.log.storage_mut(), epoch)?;
         let head = self.log.head();
-        let shared = |at: &Position| at.tx <= common && chain.holds(at.epoch, at.tx);
-        let keep = self.log.entries().rev().map(|entry| entry.position).find(|at| shared(at)).unwrap_or_else(|| self.log.base());
+        let Some(keep) = self.shared(chain) else { return Ok(TailOutcome::Diverged(self.log.base())) };
         if keep.tx < head.tx {
             return Ok(TailOutcome::Diverged(keep));
         }
@@ -281,9 +298,34 @@ impl<S: Storage> Member<S> {
         Ok(TailOutcome::Appended(self.log.head()))
     }
 
+    /// The last state of our log that history `chain` has too. `None`: all that the log holds, its base included, is void. What is void only
+    /// the chain tells, not how far its node is: an answer may be late, and we ahead of it.
+    pub fn shared(&self, chain: &Chain) -> Option<Position> {
+        let shared = |at: &Position| *at == Position::default() || chain.holds(at.epoch, at.tx);
+        self.log.entries().rev().map(|entry| entry.position).chain([self.log.base()]).find(shared)
+    }
+
+    /// Judges a snapshot at `position` of a node with history `chain`. `needed`: our database is at no state of our log.
+    pub fn weigh(&self, position: Position, chain: &Chain, needed: bool) -> SnapshotUse {
+        let head = self.log.head();
+        if self.log.place(position).is_some() {
+            return if needed { SnapshotUse::Place } else { SnapshotUse::Ignore };
+        }
+        let ahead = position.tx < head.tx || (position.tx == head.tx && !needed);
+        if ahead && chain.holds(head.epoch, head.tx) {
+            return SnapshotUse::Ignore;
+        }
+        SnapshotUse::Jump(self.shared(chain).unwrap_or_else(|| self.log.base()))
+    }
+
     /// Goes back to `keep`, a state in the log: what came after it is void, and kept as divergence first (D9). The name of that file.
     pub fn rewind(&mut self, keep: Position) -> Result<Option<String>, MemberError> {
         let name = divergence::keep(&mut self.log, self.meta.db, keep)?;
+        if name.is_some() && !self.meta.stale {
+            // Before the log forgets them: else the database, after a crash, would look as if it had gone on by itself.
+            self.meta.stale = true;
+            self.meta.store(self.log.storage_mut())?;
+        }
         self.log.truncate_after(keep)?;
         self.meta.chain = cut(&self.meta.chain, keep);
         self.meta.store(self.log.storage_mut())?;
@@ -294,9 +336,23 @@ impl<S: Storage> Member<S> {
     /// the common part must have been kept before ([`Self::rewind`]).
     pub fn jump(&mut self, position: Position, chain: &Chain) -> Result<(), MemberError> {
         self.log.reset(position)?;
+        self.meta.stale = false;
         self.meta.chain = cut(chain, position);
         self.meta.noted = self.meta.noted.max(position.epoch);
         self.meta.store(self.log.storage_mut())?;
+        Ok(())
+    }
+
+    /// Whether the database may hold void transactions that the log has no more ([`Meta::stale`]).
+    pub fn is_stale(&self) -> bool {
+        self.meta.stale
+    }
+
+    /// The database was found, or put, at a state of the log.
+    pub fn placed(&mut self) -> Result<(), MemberError> {
+        if std::mem::take(&mut self.meta.stale) {
+            self.meta.store(self.log.storage_mut())?;
+        }
         Ok(())
     }
 
@@ -309,8 +365,9 @@ impl<S: Storage> Member<S> {
         Ok(Start { epoch, base, node: self.node.clone() })
     }
 
-    /// The start is in the log, durably: the epoch has begun.
+    /// The start is in the log, durably: the epoch has begun, with the database at the log's end.
     pub fn started(&mut self, start: Start) -> Result<(), MemberError> {
+        self.meta.stale = false;
         self.adopt(start)
     }
 

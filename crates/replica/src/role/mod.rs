@@ -12,7 +12,7 @@ mod promotion;
 
 pub use backfill::{Backfill, StreamStep};
 pub use confirm::Confirmations;
-pub use member::{Member, MemberError, Received, Tail, TailOutcome};
+pub use member::{Member, MemberError, Received, SnapshotUse, Tail, TailOutcome};
 pub use promotion::{Policy, Promotion, StayDown, Step};
 
 use crate::lineage::{Chain, Position};

@@ -201,7 +201,8 @@ mod tests {
 
     /// Epochs with their bases; `ex` was active in the last one.
     fn chain(epochs: &[(u64, Position)], ex: &str) -> Chain {
-        Chain::new(epochs.iter().map(|(epoch, base)| Start { epoch: *epoch, base: *base, node: ex.to_owned() }).collect()).unwrap()
+        let node = |epoch: u64| if epoch == 1 { "ex" } else { ex }.to_owned();
+        Chain::new(epochs.iter().map(|(epoch, base)| Start { epoch: *epoch, base: *base, node: node(*epoch) }).collect()).unwrap()
     }
 
     fn first() -> Chain {

@@ -109,9 +109,9 @@ fn a_start_is_carried() {
     let start = Start { epoch: 8, base: Position { epoch: 5, tx: 100, checksum: 77 }, node: "n-3".to_owned() };
     let bytes = encode_start(DB, &start).unwrap();
     assert_eq!(decode(&bytes), Ok(Record::Start { db: DB, start: start.clone() }));
-    let long = Start { node: "n".repeat(64), ..start.clone() };
+    let long = Start { node: "n".repeat(64), ..start };
     assert_eq!(encode_start(DB, &long), Err(EncodeError::Node(64)));
-    let back = Start { epoch: 5, ..start };
+    let back = Start { epoch: 5, node: "n-3".to_owned(), base: Position { epoch: 5, tx: 100, checksum: 77 } };
     assert!(matches!(decode(&encode_start(DB, &back).unwrap()), Err(DecodeError::Content(_))));
 }
 

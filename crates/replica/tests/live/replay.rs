@@ -1,7 +1,5 @@
 //! Any sequence of SQLite operations, captured and replayed, gives the same pages; and a replica through crashes, readers and damage.
 
-use std::time::Duration;
-
 use crate::common::{DB, Pair, Python, assert_same, assert_whole};
 use cluster_replica::apply::{ApplyError, Replica};
 use cluster_replica::lineage::Position;
@@ -130,7 +128,7 @@ fn readers_see_one_transaction_or_the_next() {
     pair.begin().unwrap();
     let line = "for i in range(300): db.execute('BEGIN'); load(3, 900); db.execute('UPDATE sum SET n = n + 3'); db.execute('COMMIT')";
     pair.follow(&mut app, line);
-    pair.follow(&mut app, "db.execute('DELETE FROM t'); db.execute('UPDATE sum SET n = 0'); db.execute('VACUUM')");
+    pair.follow(&mut app, "db.executescript('BEGIN; DELETE FROM t; UPDATE sum SET n = 0; COMMIT; VACUUM')");
     let path = pair.dir.path().join("replica.db");
     let mut replica = Replica::open(&path, DB, &pair.log).unwrap();
     replica.apply_to(&pair.log, 1).unwrap();
@@ -141,7 +139,8 @@ fn readers_see_one_transaction_or_the_next() {
     let mut tx = 1;
     while replica.position() != pair.log.head() {
         tx += 7;
-        reader.send("a, b = r.execute('SELECT (SELECT count(*) FROM t), (SELECT n FROM sum)').fetchone(); seen += 1; assert a == b or (b == 0), (a, b)");
+        reader
+            .send("a, b = r.execute('SELECT (SELECT count(*) FROM t), (SELECT n FROM sum)').fetchone(); seen += 1; assert a == b, (a, b)");
         replica.apply_to(&pair.log, tx).unwrap();
         assert_eq!(reader.wait(), "ok");
     }
@@ -214,8 +213,6 @@ fn a_damaged_replica_is_found_and_healed_by_a_snapshot() {
     std::fs::write(&path, &bytes).unwrap();
     let error = Replica::open(&path, DB, &pair.log).map(|_| ()).unwrap_err();
     assert!(matches!(error, ApplyError::Unknown { .. }), "{error:?}");
-    // A row that somebody wrote into the replica is found the same way.
-    std::fs::copy(&path, pair.dir.path().join("written.db")).unwrap();
     pair.follow(&mut app, "load(30, 500)");
     let mut chunks = Vec::new();
     let at = pair.capture.as_mut().unwrap().snapshot(&mut pair.log, 0, |chunk| {
@@ -247,7 +244,11 @@ fn half_a_snapshot_changes_nothing() {
     pair.begin().unwrap();
     pair.follow(&mut app, "load(600, 3000)");
     let mut chunks = Vec::new();
-    pair.capture.as_mut().unwrap().snapshot(&mut pair.log, 0, |chunk| Ok(chunks.push(chunk))).unwrap();
+    let made = pair.capture.as_mut().unwrap().snapshot(&mut pair.log, 0, |chunk| {
+        chunks.push(chunk);
+        Ok(())
+    });
+    made.unwrap();
     assert!(chunks.len() > 3);
     let decoded: Vec<_> = chunks.iter().map(|chunk| decode(chunk).unwrap()).collect();
     let path = pair.dir.path().join("replica.db");
@@ -281,5 +282,4 @@ fn a_log_that_begins_too_late_is_named() {
     pair.log.reset(far).unwrap();
     assert!(matches!(replica.apply(&pair.log), Err(ApplyError::Gap { log: 90, at }) if at.tx == 3));
     app.quit();
-    let _ = Duration::ZERO;
 }

@@ -1,0 +1,111 @@
+//! What must hold when all has come together.
+
+use std::collections::BTreeSet;
+
+use super::Violation;
+use super::database::sums;
+use super::node::{DB, Role};
+use super::world::World;
+use crate::divergence;
+use crate::lineage::{Chain, Position};
+use crate::transaction::{Kind, Record, decode};
+
+pub(super) fn judge(world: &mut World) -> Result<(), Violation> {
+    let Some(active) = world.nodes.iter().find(|node| matches!(node.role, Role::Active(_))) else {
+        return Err(world.violation("liveness", "nobody is active"));
+    };
+    let head = active.head();
+    for node in &world.nodes {
+        if sums(&node.db.view()).total() != head.checksum {
+            return Err(world.violation("D8", format!("the database of {} is not that of the active", node.name)));
+        }
+    }
+    let Some(history) = world.ledger.history(head.checksum) else {
+        return Err(world.violation("D3", "the surviving database is no state that an application made"));
+    };
+    if let Some(lost) = world.ledger.confirmed.difference(&history).next() {
+        return Err(world.violation("D5", format!("a confirmed write is lost: state {lost:016x}")));
+    }
+    let stream = replay(&world.stream);
+    if stream != Some(head) {
+        return Err(world.violation("D6", format!("the stream leads to {stream:?}, the database is at {head:?}")));
+    }
+    // A log that overflowed has lost what it would have kept (D1).
+    if !world.small_log {
+        kept(world, &history)?;
+    }
+    world.report.commits = world.ledger.len();
+    world.report.lost = world.ledger.len() - history.len();
+    world.report.confirmed = world.ledger.confirmed.len();
+    Ok(())
+}
+
+/// The stream after voiding: where it leads. Which records are void only the last start tells: one that voids others may be void itself.
+fn replay(stream: &[Vec<u8>]) -> Option<Position> {
+    let records = stream.iter().map(|bytes| decode(bytes)).collect::<Result<Vec<_>, _>>().ok()?;
+    let start = |epoch: u64| {
+        records.iter().find_map(|record| match record {
+            Record::Start { start, .. } if start.epoch == epoch => Some(start.clone()),
+            _ => None,
+        })
+    };
+    let epoch = |record: &Record| match record {
+        Record::Start { start, .. } => start.epoch,
+        Record::Chunk(chunk) => chunk.epoch,
+    };
+    let mut starts = Vec::new();
+    let mut next = records.iter().map(epoch).max().unwrap_or(0);
+    while next != 0 {
+        // Older ones may be missing where a snapshot stands for them.
+        let Some(this) = start(next) else { break };
+        next = this.base.epoch;
+        starts.insert(0, this);
+    }
+    // What the oldest known start goes on from has no start here: a snapshot of that epoch begins it.
+    let (root, end) = (next, starts.first().map_or(u64::MAX, |start| start.base.tx));
+    let chain = Chain::new(starts).ok()?;
+    let valid = |epoch: u64, tx: u64| chain.holds(epoch, tx) || (epoch == root && tx <= end);
+    let mut at = Position::default();
+    for record in &records {
+        match record {
+            Record::Start { start, .. } if start.base == at && chain.starts().contains(start) => at.epoch = start.epoch,
+            Record::Chunk(chunk) if chunk.kind == Kind::Snapshot => {
+                let this = Position { epoch: chunk.epoch, tx: chunk.tx, checksum: chunk.close?.after };
+                if valid(this.epoch, this.tx) && this.tx >= at.tx {
+                    at = this;
+                }
+            }
+            Record::Chunk(chunk) if (chunk.epoch, chunk.tx) == (at.epoch, at.tx + 1) && valid(chunk.epoch, chunk.tx) => {
+                let close = chunk.close.filter(|close| close.before == at.checksum)?;
+                at = Position { epoch: chunk.epoch, tx: chunk.tx, checksum: close.after };
+            }
+            _ => {}
+        }
+    }
+    Some(at)
+}
+
+/// Each state that a returning node had, and that is not part of the history, is in a divergence file.
+fn kept(world: &mut World, history: &BTreeSet<u64>) -> Result<(), Violation> {
+    let (mut files, mut states) = (0, BTreeSet::new());
+    for node in &world.nodes {
+        for name in divergence::list(&node.disk).unwrap_or_default() {
+            files += 1;
+            let read = divergence::read(&node.disk, DB, &name, |record| {
+                if let Record::Chunk(chunk) = record {
+                    states.extend(chunk.close.map(|close| close.after));
+                }
+            });
+            if let Err(error) = read {
+                return Err(world.violation("D9", format!("{name} of {}: {error}", node.name)));
+            }
+        }
+    }
+    for (node, survived) in world.nodes.iter().zip(&world.survived) {
+        if let Some(missing) = survived.iter().find(|state| !history.contains(state) && !states.contains(state)) {
+            return Err(world.violation("D9", format!("state {missing:016x} came back with {} and is in no file", node.name)));
+        }
+    }
+    world.report.divergence = files;
+    Ok(())
+}

@@ -1,0 +1,328 @@
+//! One node's database, whole: [`Member`], and the file as replica or as the application's own. What an agent drives.
+//!
+//! No threads, no network: the agent calls, and carries what is returned to the other nodes. Every call may read and write the disk, so
+//! it belongs on a thread for such work.
+//!
+//! # Flow
+//! - Standby: [`Host::receive`] for each live record; then [`Host::settle`] once for all that came together, and the position it returns is
+//!   confirmed to the active. [`Received::Behind`]: ask the sender with [`Host::ask`], give its answer to [`Host::take_tail`].
+//! - Promotion: [`Member::seal`] here and on the others, a [`crate::role::Promotion`] that says what to do, then [`Host::begin`]: from
+//!   there on the file is the application's. A database that the application has yet to make: start the unit first, and begin when it is there.
+//! - Active: on each wake of [`Host::watch`] ship what [`Host::poll`] returns, and answer those who ask with [`Host::give`].
+//! - End of a tenure, its unit stopped: [`Host::retire`], before the lease is released in a switchover (D11).
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::apply::{ApplyError, Replica};
+use crate::capture::{Capture, CaptureError, Options, SnapshotError, Watch};
+use crate::lineage::{Chain, Position};
+use crate::log::{Limits, LogError};
+use crate::role::{Member, MemberError, Received, SnapshotUse, Tail, TailOutcome};
+use crate::storage::Directory;
+use crate::transaction::{DbId, DecodeError, Record, decode};
+
+/// Why a host did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// Log or lineage.
+    #[error("the history of the database cannot be kept")]
+    Member(#[source] MemberError),
+    /// The replica.
+    #[error("the replica cannot be brought forward")]
+    Apply(#[source] ApplyError),
+    /// The application's database.
+    #[error("the database cannot be followed")]
+    Capture(#[source] CaptureError),
+    /// A snapshot was not made.
+    #[error("a snapshot was not made")]
+    Snapshot(#[source] SnapshotError),
+    /// A part of a snapshot is no record.
+    #[error("a part of the snapshot is damaged")]
+    Decode(#[source] DecodeError),
+    /// The call does not fit what the node is just now.
+    #[error("not now: {0}")]
+    Role(&'static str),
+}
+
+impl From<MemberError> for HostError {
+    fn from(error: MemberError) -> Self {
+        Self::Member(error)
+    }
+}
+
+impl From<LogError> for HostError {
+    fn from(error: LogError) -> Self {
+        Self::Member(error.into())
+    }
+}
+
+impl From<ApplyError> for HostError {
+    fn from(error: ApplyError) -> Self {
+        Self::Apply(error)
+    }
+}
+
+impl From<CaptureError> for HostError {
+    fn from(error: CaptureError) -> Self {
+        Self::Capture(error)
+    }
+}
+
+/// What the file is.
+enum FileRole {
+    Replica(Box<Replica>),
+    /// A replica at no state of the log.
+    Lost,
+    Application(Box<Capture>),
+}
+
+/// See the module.
+pub struct Host {
+    member: Member<Directory>,
+    options: Options,
+    file: FileRole,
+    shipped: Position,
+}
+
+impl Host {
+    /// Opens what this node has: `state` is the directory of log and side files, `options.path` the database. Always as a standby: what an
+    /// earlier tenure left in the old write-ahead log is taken into the log first (D9). `now_ms`: the wall clock, for figures.
+    pub fn open(state: &Path, options: Options, node: &str, db: DbId, limits: Limits, now_ms: u64) -> Result<Self, HostError> {
+        let storage = Directory::open(state).map_err(|why| ApplyError::File { path: state.to_owned(), why })?;
+        let mut member = Member::open(storage, node, db, limits)?;
+        let file = open_file(&mut member, &options, now_ms)?;
+        let shipped = member.position();
+        Ok(Self { member, options, file, shipped })
+    }
+
+    /// Log and lineage: for [`Member::seal`], positions and chains.
+    pub fn member(&self) -> &Member<Directory> {
+        &self.member
+    }
+
+    /// The same, to change.
+    pub fn member_mut(&mut self) -> &mut Member<Directory> {
+        &mut self.member
+    }
+
+    /// Where the file is; `None` when it is at no state of the log and waits for a snapshot.
+    pub fn applied(&self) -> Option<Position> {
+        match &self.file {
+            FileRole::Replica(replica) => Some(replica.position()),
+            FileRole::Application(_) => Some(self.member.position()),
+            FileRole::Lost => None,
+        }
+    }
+
+    /// What the capture did, while this node is active.
+    pub fn capture(&self) -> Option<&Capture> {
+        match &self.file {
+            FileRole::Application(capture) => Some(capture),
+            _ => None,
+        }
+    }
+
+    /// A standby takes a live record.
+    pub fn receive(&mut self, bytes: &[u8]) -> Result<Received, HostError> {
+        if self.capture().is_some() {
+            return Err(HostError::Role("an active takes no records"));
+        }
+        Ok(self.member.receive(bytes)?)
+    }
+
+    /// Makes durable what came, then applies it. The position to confirm, if it may be (D4).
+    pub fn settle(&mut self) -> Result<Option<Position>, HostError> {
+        let confirm = self.member.sync()?;
+        if let FileRole::Replica(replica) = &mut self.file {
+            loop {
+                let before = replica.position();
+                match replica.apply(self.member.log()) {
+                    Ok(at) if at == before => break,
+                    Ok(_) => {}
+                    Err(ApplyError::Gap { .. } | ApplyError::PageSize { .. }) => {
+                        self.file = FileRole::Lost;
+                        break;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(confirm)
+    }
+
+    /// Makes the replica durable, so that the log may be released up to the position returned.
+    pub fn checkpoint(&mut self) -> Result<Option<Position>, HostError> {
+        match &mut self.file {
+            FileRole::Replica(replica) => Ok(Some(replica.checkpoint(self.member.log_mut().storage_mut())?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// What to ask another node for its tail with: epoch, position, history.
+    pub fn ask(&self) -> (u64, Position, Chain) {
+        (self.member.noted(), self.member.position(), self.member.chain().clone())
+    }
+
+    /// Answers such a question, with about `limit` bytes of records.
+    pub fn give(&self, position: Position, chain: &Chain, limit: u64) -> Result<Tail, HostError> {
+        Ok(self.member.tail(position, chain, limit)?)
+    }
+
+    /// Takes an answer. [`TailOutcome::Diverged`]: what was void is in a divergence file now, and [`Self::applied`] says whether a snapshot is
+    /// needed.
+    pub fn take_tail(&mut self, epoch: u64, chain: &Chain, records: &[Vec<u8>]) -> Result<TailOutcome, HostError> {
+        if self.capture().is_some() {
+            return Err(HostError::Role("an active takes no tail"));
+        }
+        let outcome = self.member.take_tail(epoch, chain, records)?;
+        if let TailOutcome::Diverged(keep) = outcome {
+            let shared = self.member.shared(chain).is_some();
+            self.member.rewind(keep)?;
+            if self.applied().is_none_or(|applied| applied.tx > keep.tx) || !shared {
+                self.file = FileRole::Lost;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// The whole database in chunks, each to `sink`. Which state, of which history.
+    pub fn snapshot(&mut self, now_ms: u64, sink: impl FnMut(Vec<u8>) -> std::io::Result<()>) -> Result<(Position, Chain), HostError> {
+        let FileRole::Application(capture) = &mut self.file else { return Err(HostError::Role("only an active makes a snapshot")) };
+        let position = capture.snapshot(self.member.log_mut(), now_ms, sink).map_err(HostError::Snapshot)?;
+        Ok((position, self.member.chain().clone()))
+    }
+
+    /// Takes a snapshot, all its chunks in order, of a node that noted `epoch`. Whether it was of use. What is void here is kept first.
+    pub fn take_snapshot<'c>(
+        &mut self,
+        epoch: u64,
+        position: Position,
+        chain: &Chain,
+        chunks: impl IntoIterator<Item = &'c [u8]>,
+    ) -> Result<bool, HostError> {
+        let needed = self.applied().is_none();
+        let usage = self.member.weigh(position, chain, needed);
+        if self.capture().is_some() || epoch < self.member.noted() || usage == SnapshotUse::Ignore {
+            return Ok(false);
+        }
+        if let SnapshotUse::Jump(keep) = usage {
+            self.member.rewind(keep)?;
+        }
+        // From here on the file is at no state of the log until the last step is done; a crash between finds it so.
+        self.file = FileRole::Lost;
+        let mut replica = Replica::open_unknown(&self.options.path, self.member.db())?;
+        let mut writer = replica.snapshot();
+        let mut reached = None;
+        for bytes in chunks {
+            let Record::Chunk(chunk) = decode(bytes).map_err(HostError::Decode)? else {
+                return Err(HostError::Role("a start in a snapshot"));
+            };
+            reached = writer.take(&chunk)?;
+        }
+        drop(writer);
+        if reached != Some(position) {
+            return Err(ApplyError::Snapshot("it ends early, or at another state".to_owned()).into());
+        }
+        replica.checkpoint(self.member.log_mut().storage_mut())?;
+        match usage {
+            SnapshotUse::Jump(_) => self.member.jump(position, chain)?,
+            _ => self.member.placed()?,
+        }
+        self.file = FileRole::Replica(Box::new(replica));
+        Ok(true)
+    }
+
+    /// Begins `epoch` here, sealed and with the best tail in the log. From now on the application may open the file (or has made it: the first
+    /// time there is nothing to apply).
+    pub fn begin(&mut self, epoch: u64, now_ms: u64) -> Result<(), HostError> {
+        self.settle()?;
+        let start = self.member.make_start(epoch)?;
+        self.shipped = start.base;
+        let FileRole::Replica(replica) = &mut self.file else { return Err(HostError::Role("the database is at no state of the log")) };
+        if replica.position() != start.base {
+            return Err(HostError::Role("the database is not at the end of the log"));
+        }
+        replica.checkpoint(self.member.log_mut().storage_mut())?;
+        let sums = replica.sums().clone();
+        // Ours closes before the capture's descriptors are opened: each close drops the locks of the whole process.
+        self.file = FileRole::Lost;
+        let db = self.member.db();
+        match Capture::begin(self.options.clone(), db, self.member.log_mut(), &start, sums, now_ms) {
+            Ok(capture) => {
+                self.file = FileRole::Application(Box::new(capture));
+                self.member.started(start)?;
+                Ok(())
+            }
+            Err(error) => {
+                self.file = open_file(&mut self.member, &self.options, now_ms)?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Captures what was committed, moves the keeper when it is time (`quiet`: since when nothing was), and returns what to ship.
+    pub fn poll(&mut self, quiet: Duration, now_ms: u64) -> Result<Vec<Vec<u8>>, HostError> {
+        let FileRole::Application(capture) = &mut self.file else { return Err(HostError::Role("only an active captures")) };
+        capture.poll(self.member.log_mut(), now_ms)?;
+        capture.advance(self.member.log_mut(), quiet, now_ms)?;
+        self.unshipped()
+    }
+
+    fn unshipped(&mut self) -> Result<Vec<Vec<u8>>, HostError> {
+        let mut records = Vec::new();
+        let log = self.member.log();
+        let place = log.place(self.shipped).unwrap_or(0);
+        for entry in log.entries().skip(place) {
+            log.read(entry, |bytes, _| {
+                records.push(bytes.to_vec());
+                Ok::<_, LogError>(())
+            })?;
+        }
+        self.shipped = self.member.position();
+        Ok(records)
+    }
+
+    /// Wakes when the application writes.
+    pub fn watch(&self) -> Option<Watch> {
+        self.capture().map(Capture::watch)
+    }
+
+    /// The tenure is over and the unit stopped: the rest of the write-ahead log goes into the log, and the file is a replica again. What was
+    /// not shipped yet, for a successor that waits for it (D11).
+    pub fn retire(&mut self, now_ms: u64) -> Result<Vec<Vec<u8>>, HostError> {
+        if let FileRole::Application(capture) = &mut self.file {
+            capture.poll(self.member.log_mut(), now_ms)?;
+            self.member.sync()?;
+        }
+        self.file = FileRole::Lost;
+        self.file = open_file(&mut self.member, &self.options, now_ms)?;
+        self.unshipped()
+    }
+
+    /// The database file.
+    pub fn path(&self) -> PathBuf {
+        self.options.path.clone()
+    }
+}
+
+/// The file as a replica, wherever it is; what only its write-ahead log has goes into the log first.
+fn open_file(member: &mut Member<Directory>, options: &Options, now_ms: u64) -> Result<FileRole, HostError> {
+    let db = member.db();
+    match Replica::open(&options.path, db, member.log()) {
+        Ok(replica) => return Ok(FileRole::Replica(Box::new(replica))),
+        Err(ApplyError::Unknown { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let captured = member.log().entries().next_back().is_some_and(|entry| entry.mark.is_some());
+    let sums = if captured && !member.is_stale() { crate::sums::at_head(member.log(), db)? } else { None };
+    let Some(sums) = sums else { return Ok(FileRole::Lost) };
+    // Nobody else has the file open: this is the old write-ahead log of an earlier tenure of ours.
+    drop(Capture::resume(options.clone(), db, member.log_mut(), Some(sums), now_ms)?);
+    member.sync()?;
+    match Replica::open(&options.path, db, member.log()) {
+        Ok(replica) => Ok(FileRole::Replica(Box::new(replica))),
+        Err(ApplyError::Unknown { .. }) => Ok(FileRole::Lost),
+        Err(error) => Err(error.into()),
+    }
+}
