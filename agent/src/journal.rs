@@ -4,8 +4,11 @@
 //!
 //! What belongs to one boot only (tenures given up, what runs) stands under the runtime folder and goes with the boot.
 
+mod open;
+
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cluster_schemas::Assignment;
 use cluster_schemas::assignment::{Order, Role};
@@ -30,6 +33,14 @@ pub enum JournalError {
     /// The folder cannot be made.
     #[error("journal {path}: cannot make its folder")]
     Folder {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A damaged journal cannot be set aside.
+    #[error("journal {path}: it is damaged and cannot be set aside")]
+    Aside {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -97,36 +108,25 @@ impl Owner {
 pub struct Journal {
     connection: Arc<Mutex<Connection>>,
     path: PathBuf,
+    /// The disk does not take it.
+    in_memory: Arc<AtomicBool>,
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Journal {
-    /// Opens the journal, making it if it does not exist.
+    /// Opens the journal, making it if it does not exist. One that is damaged is set aside, and a new one begun.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let fail = |action| move |source| JournalError::Sqlite { path: path.to_owned(), action, source };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|source| JournalError::Folder { path: path.to_owned(), source })?;
-        }
-        let connection = Connection::open(path).map_err(fail("open it"))?;
-        connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 2000;")
-            .map_err(fail("configure it"))?;
-        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fail("read its layout"))?;
-        if found > LAYOUT {
-            return Err(JournalError::Newer { path: path.to_owned(), found });
-        }
-        connection
-            .execute_batch(&format!(
-                "CREATE TABLE IF NOT EXISTS assignment (id INTEGER PRIMARY KEY CHECK (id = 1), content TEXT NOT NULL) STRICT;
-                 CREATE TABLE IF NOT EXISTS owner (
-                     id INTEGER PRIMARY KEY CHECK (id = 1), cluster TEXT NOT NULL, cluster_id TEXT NOT NULL, node TEXT NOT NULL
-                 ) STRICT;
-                 PRAGMA user_version = {LAYOUT};"
-            ))
-            .map_err(fail("make its tables"))?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), path: path.to_owned() })
+        Ok(Self::with(open::file(path)?, path))
+    }
+
+    fn with(connection: Connection, path: &Path) -> Self {
+        Self { connection: Arc::new(Mutex::new(connection)), path: path.to_owned(), in_memory: Arc::default() }
     }
 
     /// Makes sure that the journal is `owner`'s; a new one becomes so.
@@ -204,7 +204,8 @@ impl Journal {
             .map_err(|source| JournalError::Content { path: self.path.clone(), source })
     }
 
-    /// Stores the assignment, durably, before anything is done by it.
+    /// Stores the assignment, durably, before anything is done by it. One that had to be kept in memory goes back to the disk first; as long
+    /// as that fails, memory has it.
     ///
     /// # Errors
     /// [`JournalError::Sqlite`], [`JournalError::Content`].
@@ -212,13 +213,17 @@ impl Journal {
         let content = serde_json::to_string(assignment).map_err(|source| JournalError::Content { path: self.path.clone(), source })?;
         let this = self.clone();
         let stored = tokio::task::spawn_blocking(move || {
-            let connection = this.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            connection.execute(STORE, params![content]).map(|_| ())
+            let back = this.back_to_disk();
+            let stored = lock(&this.connection).execute(STORE, params![content]);
+            back.and(stored.map(|_| ()).map_err(|source| JournalError::Sqlite {
+                path: this.path.clone(),
+                action: "store the assignment",
+                source,
+            }))
         })
         .await;
         match stored {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(source)) => Err(JournalError::Sqlite { path: self.path.clone(), action: "store the assignment", source }),
+            Ok(stored) => stored,
             // The task was cancelled: the runtime is shutting down.
             Err(_) => Err(JournalError::Sqlite {
                 path: self.path.clone(),

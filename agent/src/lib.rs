@@ -16,6 +16,7 @@ pub mod health;
 pub mod identity;
 pub mod journal;
 pub mod lease;
+mod leftovers;
 pub mod manager;
 pub mod run;
 pub mod store;

@@ -1,7 +1,7 @@
 //! The manager: the only owner of the node's assignment and of what is reported for the node. It takes assignments, tells each App's
 //! worker what is desired, and gathers what the workers see.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +21,10 @@ use crate::candidacies::{Here, app_slot, given_up, has_tenures, stopped, tenures
 use crate::clock;
 use crate::drivers::{Units, Vips};
 use crate::fences::Fences;
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalError};
 use crate::lease::LeaseHandle;
 use crate::lease::view::{Command, LeaseView, Wanted};
+use crate::leftovers;
 use crate::takeovers::TakeOvers;
 use crate::worker::health::Standing;
 use crate::worker::observe::is_active;
@@ -178,10 +179,10 @@ impl<U: Units, V: Vips> Manager<U, V> {
                 warn!("the journal is rebuilt from the next assignment: {}", cluster_telemetry::chain(&error));
             }
         }
-        for app in self.left_by_earlier_agents().await {
+        for app in leftovers::apps(&self.runtime_dir, &*self.units).await {
             self.worker(&app);
         }
-        self.sweep_addresses().await;
+        leftovers::sweep_addresses(self.assignment.as_ref(), &*self.vips).await;
         self.tell_workers();
         self.ask_leases().await;
         self.publish();
@@ -374,12 +375,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
             Verdict::Same => None,
             Verdict::Take => {
                 // Durable before anything is done by it; a full disk must not keep the node from what the cluster decided, though.
-                if let Err(error) = self.journal.store(&assignment).await {
-                    warn!("{}", cluster_telemetry::chain(&error));
-                    self.problem("journal", Some(cluster_telemetry::chain(&error)));
-                } else {
-                    self.problem("journal", None);
-                }
+                self.write_down(&assignment).await;
                 info!(term = order.term, generation = order.generation, "assignment taken");
                 self.take(assignment);
                 self.ask_leases().await;
@@ -404,6 +400,34 @@ impl<U: Units, V: Vips> Manager<U, V> {
         };
         self.problem("assignment", problem);
         self.publish();
+    }
+
+    async fn write_down(&mut self, assignment: &Assignment) {
+        match self.journal.store(assignment).await {
+            Ok(()) => self.problem("journal", None),
+            Err(error) => self.not_durable(&error),
+        }
+    }
+
+    /// The journal's disk does not take it: said until it does, see [`Manager::tend`].
+    pub fn not_durable(&mut self, error: &JournalError) {
+        let text = format!("{}; what this node is to do would not outlive a restart", cluster_telemetry::chain(error));
+        if self.problems.get("journal") != Some(&text) {
+            warn!("{text}");
+            self.problem("journal", Some(text));
+        }
+    }
+
+    /// Tries again what the disk refused.
+    pub async fn tend(&mut self) {
+        if self.problems.contains_key("journal") {
+            if let Some(assignment) = self.assignment.clone() {
+                self.write_down(&assignment).await;
+            } else if self.journal.back_to_disk().is_ok() {
+                self.problem("journal", None);
+            }
+            self.publish();
+        }
     }
 
     fn take(&mut self, assignment: Assignment) {
@@ -487,41 +511,6 @@ impl<U: Units, V: Vips> Manager<U, V> {
                 }
                 changed
             });
-        }
-    }
-
-    /// Apps that left something under the runtime folder or a unit file of ours.
-    async fn left_by_earlier_agents(&self) -> BTreeSet<String> {
-        let mut apps = BTreeSet::new();
-        if let Ok(folder) = std::fs::read_dir(&self.runtime_dir) {
-            let names = folder.flatten().filter(|e| e.path().is_dir()).filter_map(|e| e.file_name().into_string().ok());
-            apps.extend(names.filter(|name| check_name(name).is_ok()));
-        }
-        match self.units.ours().await {
-            Ok(units) => apps.extend(units.into_iter().map(|u| u.app).filter(|a| check_name(a).is_ok())),
-            Err(error) => warn!("cannot look for units left behind: {}", cluster_telemetry::chain(&error)),
-        }
-        apps
-    }
-
-    /// Removes addresses with our mark that no App of this node has to do with. Those of an App are its worker's.
-    async fn sweep_addresses(&self) {
-        let known: BTreeSet<String> = self
-            .assignment
-            .iter()
-            .flat_map(|a| a.apps.values())
-            .filter_map(|entry| entry.vip.as_ref().map(|v| v.spec().ip().to_owned()))
-            .collect();
-        match self.vips.ours().await {
-            Ok(held) => {
-                for vip in held.iter().filter(|v| !known.contains(&v.address.to_string())) {
-                    info!(vip = %vip.address, interface = vip.interface, "removing an address that was left behind");
-                    if let Err(error) = self.vips.release(&vip.spec()).await {
-                        warn!(vip = %vip.address, "cannot remove it, it runs out by itself: {}", cluster_telemetry::chain(&error));
-                    }
-                }
-            }
-            Err(error) => warn!("cannot look for addresses left behind: {}", cluster_telemetry::chain(&error)),
         }
     }
 

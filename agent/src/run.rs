@@ -39,6 +39,8 @@ use crate::{config, identity, lease, store};
 
 /// How often the node says that it lives.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often what a disk refused is tried again.
+const TEND_INTERVAL: Duration = Duration::from_secs(5);
 /// Messages from NATS that may wait for the manager.
 const INPUTS_WAITING: usize = 4096;
 /// Longest wait for the long renewals of a planned restart.
@@ -145,7 +147,7 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     let (units, vips) = (Arc::new(units), Arc::new(vips));
     let boot_id =
         identity::boot_id().map_err(|source| RunError::File { action: "read", path: "/proc/sys/kernel/random/boot_id".into(), source })?;
-    let journal = Journal::open(&config.state_dir.join("journal.db")).map_err(RunError::Journal)?;
+    let (journal, no_disk) = Journal::open_or_memory(&config.state_dir.join("journal.db")).map_err(RunError::Journal)?;
     journal.claim(&owner(&config)).map_err(RunError::Journal)?;
     let names = Names::new(&config.cluster);
     let bus = Bus::connect(&config.nats, names, &format!("agent {}", config.node)).await.map_err(RunError::Nats)?;
@@ -199,12 +201,18 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     let fences = Fences::new(table);
     let parts = Parts { identity: id, runtime_dir: config.runtime_dir, units, vips, journal, fences, leases: leases.clone() };
     let mut manager = Manager::new(parts, outputs);
+    if let Some(error) = no_disk {
+        manager.not_durable(&error);
+    }
     manager.begin().await;
     // Without a manager that listens there is nobody to tell.
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut tend = tokio::time::interval(TEND_INTERVAL);
+    tend.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            _ = tend.tick() => manager.tend().await,
             input = incoming.recv() => match input {
                 Some(input) => if manager.take_input(input).await {
                     // A full queue asks for the same already.

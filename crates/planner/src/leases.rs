@@ -279,7 +279,13 @@ struct Standing<'a> {
     input: &'a Input<'a>,
 }
 
-impl Standing<'_> {
+impl<'a> Standing<'a> {
+    /// Partitions whose leases the node has, as far as it said.
+    fn leased(self, node: &str) -> &'a [OwnedPartitions] {
+        let status = self.input.nodes.get(node).and_then(|n| n.status.as_ref());
+        status.and_then(|s| s.apps.get(self.app)).and_then(|o| o.ring.as_ref()).map_or(&[], |r| &r.leased)
+    }
+
     fn live(self, node: &str) -> bool {
         self.input.nodes.get(node).is_some_and(|n| n.liveness == Liveness::Live)
     }
@@ -350,6 +356,10 @@ fn rank_vip(entries: &mut Entries<'_>, standing: Standing<'_>) {
     }
 }
 
+/// Most candidates of a partition: its owner and those that may take over from it. More would take over no sooner, and in large clusters
+/// every node would be told every order of all nodes.
+pub const RING_CANDIDATES_MAX: usize = 4;
+
 /// The planned owner first; then the other members, beginning at another one for each partition, so that what a lost node owned spreads
 /// evenly. A partition that is moving goes to a member that owns too few.
 fn rank_ring(entries: &mut Entries<'_>, standing: Standing<'_>) {
@@ -392,15 +402,20 @@ fn rank_ring(entries: &mut Entries<'_>, standing: Standing<'_>) {
         let others: Vec<&String> = members.iter().filter(|m| **m != first).collect();
         let at = turn.entry(first.clone()).or_default();
         let mut order = vec![first];
-        order.extend((0..others.len()).filter_map(|i| others.get((*at + i) % others.len()).map(|n| (*n).clone())));
+        order.extend(
+            (0..others.len().min(RING_CANDIDATES_MAX - 1)).filter_map(|i| others.get((*at + i) % others.len()).map(|n| (*n).clone())),
+        );
         *at += 1;
         groups.entry(order).or_default().insert(partition);
     }
     let candidates: Vec<PartitionCandidates> =
         groups.into_iter().map(|(order, partitions)| PartitionCandidates { order, partitions }).collect();
-    for entry in entries.values_mut().filter(|e| e.role == Role::Member) {
-        if let Some(ring) = &mut entry.ring {
-            ring.candidates.clone_from(&candidates);
-        }
+    for (node, entry) in entries.iter_mut().filter(|(_, e)| e.role == Role::Member) {
+        let Some(ring) = &mut entry.ring else { continue };
+        // What concerns the node: what it may take, and to whom it is to give what it has.
+        let leased = standing.leased(node);
+        let has = |p: u16| ring.release.contains(p) || leased.iter().any(|g| g.partitions.contains(p));
+        let concerns = |group: &&PartitionCandidates| group.order.contains(node) || group.partitions.iter().any(has);
+        ring.candidates = candidates.iter().filter(concerns).cloned().collect();
     }
 }

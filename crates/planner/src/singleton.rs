@@ -89,7 +89,9 @@ pub(crate) fn plan(ctx: &Context<'_, '_>, board: &Board) -> (Entries, AppNotes, 
 
 fn decide(ctx: &Context<'_, '_>, board: &Board) -> Decision {
     let vip_epoch = ctx.app.spec.vip.as_ref().map_or(0, |v| ctx.world.newest_vip_epoch(&v.address));
-    let newest = ctx.world.newest_epoch(ctx.name, Mode::Singleton).max(vip_epoch);
+    // A tenure that is asked to end was there, though its node may be lost before a status told of it.
+    let asked = ctx.world.input.handovers.get(ctx.name).map_or(0, |h| h.epoch);
+    let newest = ctx.world.newest_epoch(ctx.name, Mode::Singleton).max(vip_epoch).max(asked);
     let holder = holder(ctx, newest);
     if let Some((node, epoch)) = holder
         && keeps(ctx, node, epoch)

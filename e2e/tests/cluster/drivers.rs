@@ -140,3 +140,84 @@ fn play_hooks(c: &Cluster, app: impl Fn(&str) -> String) -> Result<()> {
         ensure(counts == [6, 6] && told.is_none(), || format!("{counts:?}, {told:?}"))
     })
 }
+
+/// A full disk under the agent's state, one that is read-only when it starts, and a full folder of an App: each is said, harms nothing that
+/// runs, and is over when the disk takes something again, without a restart of anything.
+pub fn a_disk_that_takes_nothing_is_told_and_harms_nothing(c: &Cluster) -> Result<()> {
+    let played = play_disks(c);
+    c.lab.exec(DISK_NODE, ["sh", "-c", "umount -l /run/clusterctl/ringed; umount -l /var/lib/clusterctl; true"])?.ok()?;
+    c.systemctl(DISK_NODE, &["restart", "cluster-agent"])?;
+    c.wait_nodes(LATER)?;
+    played
+}
+
+/// Not one of the three voters.
+const DISK_NODE: u8 = 5;
+
+/// Moves a folder of the node onto a disk of its own, in memory.
+fn small_disk(c: &Cluster, folder: &str, size: &str) -> Result<()> {
+    let text = "mkdir -p /run/small && mount -t tmpfs -o size=$2,mode=$(stat -c %a $1) tmpfs /run/small && cp -a $1/. /run/small/ && \
+                mount --bind /run/small $1 && umount /run/small";
+    c.lab.exec(DISK_NODE, ["sh", "-ec", text, "sh", folder, size])?.ok().map(drop)
+}
+
+fn play_disks(c: &Cluster) -> Result<()> {
+    let on_node = |command: &str| c.lab.exec(DISK_NODE, ["sh", "-ec", command])?.ok();
+    let started = || on_node("systemctl show --value --property=InvocationID cluster-agent");
+    let name = format!("n{DISK_NODE}");
+    let journal = || -> Result<Vec<String>> {
+        let problems = c.nodes()?.get(&name).and_then(|n| n.status.as_ref()).map(|s| s.problems.clone()).unwrap_or_default();
+        Ok(problems.into_iter().filter(|p| p.contains("journal")).collect())
+    };
+    let told = |words: &str| {
+        wait_until("the node to tell of its disk", SOON, || {
+            let found = journal()?;
+            ensure(found.iter().any(|p| p.contains(words)), || format!("problems: {found:?}"))
+        })
+    };
+    let healed = || wait_until("the node to be well", SOON, || ensure(journal()?.is_empty(), || format!("{:?}", journal())));
+
+    c.systemctl(DISK_NODE, &["stop", "cluster-agent"])?;
+    small_disk(c, "/var/lib/clusterctl", "1m")?;
+    c.systemctl(DISK_NODE, &["start", "cluster-agent"])?;
+    c.wait_nodes(LATER)?;
+    let agent = started()?;
+    on_node("dd if=/dev/zero of=/var/lib/clusterctl/fill bs=1k status=none || true")?;
+    c.apply(&demo_app("spread", "Spread", 8100, ""))?;
+    c.wait_ready(&["spread"], LATER)?;
+    told("full")?;
+    on_node("rm /var/lib/clusterctl/fill")?;
+    healed()?;
+    assert_eq!(started()?, agent, "the agent was restarted");
+
+    // An agent that starts on a read-only disk takes up what runs, and what it is told.
+    let before = c.runs()?.of("spread");
+    c.systemctl(DISK_NODE, &["stop", "cluster-agent"])?;
+    on_node("mount -o remount,ro,bind /var/lib/clusterctl")?;
+    c.systemctl(DISK_NODE, &["start", "cluster-agent"])?;
+    told("journal")?;
+    let agent = started()?;
+    c.apply(&format!("{}{}", demo_app("spread", "Spread", 8100, ""), demo_app("other", "Spread", 8101, "")))?;
+    c.wait_ready(&["spread", "other"], LATER)?;
+    assert_eq!(c.runs()?.of("spread"), before, "what ran was touched");
+    on_node("mount -o remount,rw,bind /var/lib/clusterctl")?;
+    healed()?;
+    assert_eq!(started()?, agent, "the agent was restarted");
+
+    // The partition file cannot be written: what is to go stays, and is let go of when it can.
+    let ring = |nodes: &str| demo_app("ringed", "Ring", 8102, &format!("ring: {{ partitions: 12 }}, placement: {{ nodes: {nodes} }}"));
+    c.apply(&ring("[n4, n5]"))?;
+    c.wait_ready(&["ringed"], LATER)?;
+    small_disk(c, "/run/clusterctl/ringed", "64k")?;
+    on_node("dd if=/dev/zero of=/run/clusterctl/ringed/fill bs=1k status=none || true")?;
+    c.apply(&ring("[n3, n4, n5]"))?;
+    wait_until("the instance to tell of its disk", SOON, || {
+        let status = c.status("ringed")?;
+        let message = status.instances.iter().find(|i| i.node == name).map(|i| i.message.clone()).unwrap_or_default();
+        ensure(message.contains("No space left on device") && !status.is_ready(), || message)
+    })?;
+    on_node("rm /run/clusterctl/ringed/fill")?;
+    c.wait_ready(&["ringed"], LATER)?;
+    on_node("umount -l /run/clusterctl/ringed")?;
+    Ok(())
+}

@@ -45,6 +45,8 @@ fn main() -> ExitCode {
             labels_names_and_other_apps_decide_where_instances_run,
             a_unit_that_does_not_exist_is_reported,
             a_unit_that_fails_is_reported_with_result_and_log,
+            every_placement_field_is_kept_and_seen_in_the_reason,
+            bad_content_stops_at_the_first_instance,
         ],
         changes: [
             a_changed_command_or_environment_restarts_with_the_new_one,
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         drivers: [
             an_address_of_another_machine_is_not_taken,
             hooks_run_when_partitions_come_and_go,
+            a_disk_that_takes_nothing_is_told_and_harms_nothing,
         ],
         agents: [
             a_restarted_or_killed_agent_adopts_what_runs,

@@ -8,7 +8,7 @@ use cluster_schemas::assignment::Role;
 use cluster_schemas::node::InstanceState;
 use cluster_schemas::status::ConditionStatus;
 
-use crate::cluster::{Cluster, SOON, demo_app, ensure, explain, wrong};
+use crate::cluster::{Cluster, LATER, SOON, demo_app, ensure, explain, wrong};
 
 fn nodes(numbers: &[u8]) -> Vec<NodeId> {
     numbers.iter().copied().map(NodeId::from).collect()
@@ -130,5 +130,73 @@ fn comes_to_rest(c: &Cluster, app: &str) -> Result<()> {
     })?;
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(c.active(app)?.1, tried, "{app} moves about");
+    Ok(())
+}
+
+/// The other fields of `placement`, each seen in where instances run and in the sentence that `describe` gives as the reason.
+pub fn every_placement_field_is_kept_and_seen_in_the_reason(c: &Cluster) -> Result<()> {
+    let memory = c.nodes()?.values().filter_map(|n| n.node.capacity).map(|a| a.memory_bytes).min().unwrap_or(0);
+    let most = format!("resources: {{ memory: {}Mi }}", memory / 10 * 6 / 1024 / 1024);
+    c.apply(&demo_app("avoids", "Replicas", 8100, "replicas: 2, placement: { avoidLabels: { disk: ssd } }"))?;
+    c.apply(&demo_app("prefers", "Singleton", 8101, "placement: { prefer: [{ weight: 10, labels: { zone: z2 } }] }"))?;
+    c.apply(&demo_app("spreads", "Replicas", 8102, "replicas: 3, placement: { spreadBy: zone }"))?;
+    c.wait_ready(&["avoids", "prefers", "spreads"], LATER)?;
+    c.apply(&demo_app("beside", "Spread", 8103, "placement: { withApps: [avoids] }"))?;
+    c.apply(&demo_app("shy", "Spread", 8104, "placement: { awayFromApps: [prefers] }"))?;
+    c.apply(&demo_app("heavy", "Spread", 8105, &format!("placement: {{ {most} }}")))?;
+    c.wait_ready(&["beside", "shy", "heavy"], LATER)?;
+    let (runs, active) = (c.runs()?, c.active("prefers")?.0);
+    assert_eq!(runs.nodes_of("avoids"), nodes(&[2, 4]));
+    assert!(nodes(&[2, 5]).contains(&active), "{active}");
+    let zones: BTreeSet<String> = runs.nodes_of("spreads").iter().map(|node| node.zone()).collect();
+    assert_eq!(zones.len(), 3, "{zones:?}");
+    assert_eq!(runs.nodes_of("beside"), nodes(&[2, 4]));
+    let all = nodes(&[1, 2, 3, 4, 5]);
+    assert_eq!(runs.nodes_of("shy"), all.iter().copied().filter(|node| *node != active).collect::<Vec<_>>());
+    for (app, reason) in [
+        ("avoids", "label disk=ssd avoided"),
+        ("prefers", "prefer weight 10"),
+        ("spreads", "spread by zone (here z3)"),
+        ("beside", "beside App avoids"),
+        ("shy", "4 nodes may run it"),
+        ("heavy", "room for memory"),
+    ] {
+        let described = c.ctl(&["describe", "app", app])?.ok()?;
+        assert!(described.contains(reason), "{app} does not say {reason:?}: {described}");
+    }
+
+    // No room beside it: the condition says what each node has.
+    c.apply(&demo_app("heavier", "Replicas", 8106, &format!("replicas: 1, placement: {{ {most} }}")))?;
+    let ready = c.wait_condition("heavier", "Ready", |ready| ready.reason == "NoEligibleNode")?;
+    assert!(ready.message.contains("memory") && ready.message.contains("reserved"), "{}", ready.message);
+    let wide = c.ctl(&["get", "apps", "-o", "wide"])?.ok()?;
+    let row = wide.lines().find(|line| line.starts_with("heavier")).unwrap_or_default();
+    assert!(row.contains("Placed=False(NoEligibleNode)"), "{wide}");
+    c.delete(&["heavy"])?;
+    c.wait_ready(&["heavier"], LATER)
+}
+
+/// `update`: bad content takes down one instance and stops there; the others say why they keep theirs, and good content reaches all.
+pub fn bad_content_stops_at_the_first_instance(c: &Cluster) -> Result<()> {
+    let app = |command: &str| {
+        format!(
+            "apiVersion: cluster/v1\nkind: App\nmetadata: {{ name: rolling }}\nspec: {{ mode: Replicas, replicas: 3, \
+             update: {{ maxUnavailable: 1 }}, exec: {{ command: [{command}] }} }}\n"
+        )
+    };
+    c.apply(&app("/usr/lib/clusterctl/demo, --listen, \"0.0.0.0:8100\""))?;
+    c.wait_ready(&["rolling"], LATER)?;
+    let before = c.runs()?.of("rolling");
+    c.apply(&app("/bin/sh, -c, \"exit 3\""))?;
+    let stopped = c.wait_condition("rolling", "Progressing", |p| p.reason == "Failed")?;
+    assert!(stopped.message.contains("keep the content of before"), "{}", stopped.message);
+    let after = c.runs()?.of("rolling");
+    assert_eq!(before.iter().filter(|(node, run)| after.get(node) == Some(run)).count(), 2, "{before:?} {after:?}");
+    let described = c.ctl(&["describe", "app", "rolling"])?.ok()?;
+    assert!(described.contains("keeps the content of generation 1"), "{described}");
+    c.apply(&app("/usr/lib/clusterctl/demo, --listen, \"0.0.0.0:8101\""))?;
+    c.wait_ready(&["rolling"], LATER)?;
+    let done = c.wait_condition("rolling", "Progressing", |p| p.reason == "Complete")?;
+    assert!(done.message.contains("3 of 3"), "{}", done.message);
     Ok(())
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use cluster_planner::check::check;
+use cluster_planner::leases::RING_CANDIDATES_MAX;
 use cluster_planner::{Cordon, Handover, Input, LeasedPlan, Liveness, NodeInput, plan_leased};
 use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, Role};
 use cluster_schemas::node::{AppObserved, InstanceState, RingObserved, VipObserved};
@@ -463,6 +464,46 @@ fn what_must_stay_exclusive_is_never_told_to_go_on_without_a_majority() {
     for (node, assignment) in &agents.assignments {
         let kept: Vec<&str> = assignment.apps.iter().filter(|(_, entry)| entry.keep).map(|(app, _)| app.as_str()).collect();
         assert_eq!(kept, ["keeps"], "{node}");
+    }
+}
+
+proptest! {
+    /// Whatever the size: a partition has its owner and a few others as candidates, what a lost node had goes evenly to the others, and what a
+    /// node is told of does not grow with the cluster.
+    #[test]
+    fn a_partition_has_few_candidates_and_they_share_evenly(count in 1_usize..60, partitions in 1_u16..300) {
+        let mut app = mk_app("cache", Mode::Ring);
+        app.spec.ring = Some(cluster_schemas::app::RingSpec { partitions });
+        let mut agents = Agents::of(count, [app]);
+        agents.plan();
+        let mut orders: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+        for (_, node, entry) in agents.entries() {
+            let ring = entry.ring.unwrap();
+            for group in &ring.candidates {
+                prop_assert!(group.order.contains(&node), "{node} is told of {group:?}");
+                for partition in group.partitions.iter() {
+                    let known = orders.entry(partition).or_insert_with(|| group.order.clone());
+                    prop_assert_eq!(&*known, &group.order, "one order for all");
+                }
+            }
+            let mine = ring.owned().iter().all(|p| orders.get(&p).is_some_and(|order| order[0] == node));
+            prop_assert!(mine, "the owner is the first");
+        }
+        prop_assert_eq!(orders.len(), usize::from(partitions));
+        let members: std::collections::BTreeSet<&String> = orders.values().map(|order| &order[0]).collect();
+        for first in &members {
+            let mut taken: BTreeMap<&String, usize> = BTreeMap::new();
+            for order in orders.values().filter(|order| order[0] == **first) {
+                let others: std::collections::BTreeSet<&String> = order.iter().collect();
+                prop_assert!(others.len() == order.len() && order.len() == members.len().min(RING_CANDIDATES_MAX), "{order:?}");
+                if let Some(next) = order.get(1) {
+                    *taken.entry(next).or_default() += 1;
+                }
+            }
+            let most = taken.values().max().copied().unwrap_or(0);
+            let all = if taken.len() + 1 == members.len() { taken.values().min().copied().unwrap_or(0) } else { 0 };
+            prop_assert!(most - all <= 1, "{first}: {taken:?}");
+        }
     }
 }
 
