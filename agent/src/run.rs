@@ -147,8 +147,26 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     let (units, vips) = (Arc::new(units), Arc::new(vips));
     let boot_id =
         identity::boot_id().map_err(|source| RunError::File { action: "read", path: "/proc/sys/kernel/random/boot_id".into(), source })?;
+    // Leases first: their connections are made while the rest is opened (rule P6).
+    let boot = uuid::Uuid::parse_str(&boot_id).map_or(0, |id| id.as_u128());
+    let table = Arc::new(Table::open(&config.runtime_dir.join(TABLE), boot).map_err(|e| RunError::Driver("fence", Box::new(e)))?);
+    let me = NodeName::new(&config.node).map_err(|e| RunError::Driver("lease", Box::new(e)))?;
+    let options = lease::Options {
+        cluster: ClusterId(config.cluster_uuid()),
+        node: cluster_lease::types::Node { boot: BootId(boot), name: me },
+        instance: Instance(u64::from_be_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[1; 8]))),
+        nats: config.nats.clone(),
+        names: Names::new(&config.cluster),
+        state_dir: config.state_dir.clone(),
+        runtime_dir: config.runtime_dir.clone(),
+        first_voters: config.voters.clone(),
+    };
+    let (go, going) = tokio::sync::oneshot::channel();
+    let leases = lease::start(options, Arc::clone(&table), going).map_err(|e| RunError::Driver("lease", Box::new(e)))?;
     let (journal, no_disk) = Journal::open_or_memory(&config.state_dir.join("journal.db")).map_err(RunError::Journal)?;
     journal.claim(&owner(&config)).map_err(RunError::Journal)?;
+    // A host that is gone is told of by its thread.
+    let _told = go.send(());
     let names = Names::new(&config.cluster);
     let bus = Bus::connect(&config.nats, names, &format!("agent {}", config.node)).await.map_err(RunError::Nats)?;
     let instance = uuid::Uuid::new_v4().to_string();
@@ -183,20 +201,6 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     let pulse = watch::Sender::new(Pulse::default());
     tokio::spawn(beat(bus, id.clone(), pulse.subscribe(), outputs.status.subscribe(), revision));
 
-    let boot = uuid::Uuid::parse_str(&boot_id).map_or(0, |id| id.as_u128());
-    let table = Arc::new(Table::open(&config.runtime_dir.join(TABLE), boot).map_err(|e| RunError::Driver("fence", Box::new(e)))?);
-    let me = NodeName::new(&config.node).map_err(|e| RunError::Driver("lease", Box::new(e)))?;
-    let options = lease::Options {
-        cluster: ClusterId(config.cluster_uuid()),
-        node: cluster_lease::types::Node { boot: BootId(boot), name: me },
-        instance: Instance(u64::from_be_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[1; 8]))),
-        nats: config.nats.clone(),
-        names: Names::new(&config.cluster),
-        state_dir: config.state_dir.clone(),
-        runtime_dir: config.runtime_dir.clone(),
-        first_voters: config.voters.clone(),
-    };
-    let leases = lease::start(options, Arc::clone(&table)).map_err(|e| RunError::Driver("lease", Box::new(e)))?;
     let mut views = leases.view();
     let fences = Fences::new(table);
     let parts = Parts { identity: id, runtime_dir: config.runtime_dir, units, vips, journal, fences, leases: leases.clone() };

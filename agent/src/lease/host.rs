@@ -92,6 +92,7 @@ impl Host {
             self.learn(set);
         }
         self.settle().await?;
+        let mut connections = self.link.connections();
         loop {
             self.beat();
             let pause = self.pause();
@@ -105,6 +106,8 @@ impl Host {
                         self.arrived(&more.from, &more.payload);
                     }
                 }
+                // What was sent before was lost, above all the first renewal of an agent that was restarted (rule P6): not a moment is to be lost.
+                Ok(()) = connections.changed() => self.holder_events(vec![Event::RenewNow]),
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command),
                     None => return Ok(()),

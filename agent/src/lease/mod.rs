@@ -21,7 +21,7 @@ use cluster_lease::time::Span;
 use cluster_lease::types::{ClusterId, Instance, Node, NodeName, SetNo, Slot, VoterId};
 use cluster_lease::voter::{Journal, Voter, VoterConfig};
 use cluster_schemas::node::VoterList;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::files::{Durability, read_limited, write_atomic};
@@ -166,11 +166,12 @@ async fn first_time(options: &Options) -> bool {
     }
 }
 
-/// Starts the host in a thread of its own.
+/// Starts the host in a thread of its own. It connects at once, since a restarted agent has little time (rule P6), and does nothing else before `go`
+/// says that this machine may be this node; where `go` is dropped, it ends.
 ///
 /// # Errors
 /// [`LeaseError`].
-pub fn start(options: Options, table: Arc<Table>) -> Result<LeaseHandle, LeaseError> {
+pub fn start(options: Options, table: Arc<Table>, go: oneshot::Receiver<()>) -> Result<LeaseHandle, LeaseError> {
     let (commands, command_receiver) = mpsc::channel(COMMANDS_WAITING);
     // What an earlier agent of this boot holds is held until the host finds otherwise: nothing of it may be stopped meanwhile.
     let held = table
@@ -186,7 +187,7 @@ pub fn start(options: Options, table: Arc<Table>) -> Result<LeaseHandle, LeaseEr
                 Ok(runtime) => runtime,
                 Err(error) => return error!("the lease host has no runtime: {error}"),
             };
-            if let Err(error) = runtime.block_on(host_leases(options, table, command_receiver, view, held)) {
+            if let Err(error) = runtime.block_on(host_leases(options, table, go, command_receiver, view, held)) {
                 // A voter that cannot remember must not answer; the guard ends what this node holds.
                 error!("the lease host ends: {}", cluster_telemetry::chain(&error));
                 std::process::exit(1);
@@ -199,20 +200,12 @@ pub fn start(options: Options, table: Arc<Table>) -> Result<LeaseHandle, LeaseEr
 async fn host_leases(
     options: Options,
     table: Arc<Table>,
+    go: oneshot::Receiver<()>,
     commands: mpsc::Receiver<Command>,
     view: watch::Sender<Arc<LeaseView>>,
     held: BTreeMap<Slot, TenureView>,
 ) -> Result<(), LeaseError> {
     real_time();
-    let mut store = VoterStore::open(&options.state_dir, &options.runtime_dir).map_err(LeaseError::Store)?;
-    let journal = journal(&options, &store).await.map_err(LeaseError::Store)?;
-    let image = store.image().map_err(LeaseError::Store)?;
-    let usable = image.filter(|i| i.header.boot == options.node.boot && i.header.voter == journal.voter);
-    if usable.is_none() {
-        store.clear().map_err(LeaseError::Store)?;
-    }
-    let config = VoterConfig::new(options.cluster, options.node.clone());
-    let (voter, start) = Voter::start(config, clock::now(), journal, usable);
     let link = loop {
         match LeaseLink::connect(&options.nats, options.names.clone(), options.node.name.as_str()).await {
             Ok(link) => break link,
@@ -222,6 +215,18 @@ async fn host_leases(
             }
         }
     };
+    if go.await.is_err() {
+        return Ok(());
+    }
+    let mut store = VoterStore::open(&options.state_dir, &options.runtime_dir).map_err(LeaseError::Store)?;
+    let journal = journal(&options, &store).await.map_err(LeaseError::Store)?;
+    let image = store.image().map_err(LeaseError::Store)?;
+    let usable = image.filter(|i| i.header.boot == options.node.boot && i.header.voter == journal.voter);
+    if usable.is_none() {
+        store.clear().map_err(LeaseError::Store)?;
+    }
+    let config = VoterConfig::new(options.cluster, options.node.clone());
+    let (voter, start) = Voter::start(config, clock::now(), journal, usable);
     let holder_config = HolderConfig::new(options.cluster, options.node.clone(), options.instance);
     let voters_file = options.state_dir.join(VOTERS);
     let remembered = read_voters(&voters_file).or_else(|| first_set(options.cluster, &options.first_voters));

@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -45,6 +45,8 @@ pub struct LeaseLink {
     me: String,
     arrived: mpsc::Receiver<Arrived>,
     seen: Seen,
+    /// Rises with every connection made.
+    made: watch::Sender<u64>,
 }
 
 /// The messages that came lately, by hash.
@@ -95,13 +97,13 @@ impl LeaseLink {
             return Err(ConnectError::NoServer);
         }
         let (sender, arrived) = mpsc::channel(WAITING);
-        let mut clients = Vec::new();
+        let (mut clients, made) = (Vec::new(), watch::Sender::new(0));
         for (which, order) in ["A", "B"].into_iter().zip(server_orders(&config.servers)) {
-            let client = connect(&order, &format!("lease {which} {me}")).await?;
+            let client = connect(&order, &format!("lease {which} {me}"), made.clone()).await?;
             tokio::spawn(receive(client.clone(), names.lease_to(me), sender.clone()));
             clients.push(client);
         }
-        Ok(Self { clients, names, me: me.to_owned(), arrived, seen: Seen::default() })
+        Ok(Self { clients, names, me: me.to_owned(), arrived, seen: Seen::default(), made })
     }
 
     /// Sends on both connections. On one that is not connected nothing waits: a lease message that comes late is worth nothing.
@@ -136,6 +138,12 @@ impl LeaseLink {
         }
     }
 
+    /// A counter that rises whenever one of the connections stands, at first and again: what was said before was lost.
+    #[must_use]
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.made.subscribe()
+    }
+
     /// How many of the two connections stand.
     #[must_use]
     pub fn connected(&self) -> usize {
@@ -147,7 +155,7 @@ fn bytes_of(payload: Vec<u8>) -> bytes::Bytes {
     bytes::Bytes::from(payload)
 }
 
-async fn connect(servers: &[String], who: &str) -> Result<async_nats::Client, ConnectError> {
+async fn connect(servers: &[String], who: &str, made: watch::Sender<u64>) -> Result<async_nats::Client, ConnectError> {
     let parsed = servers
         .iter()
         .map(|url| url.parse().map_err(|_| ConnectError::Url { url: url.clone() }))
@@ -165,6 +173,9 @@ async fn connect(servers: &[String], who: &str) -> Result<async_nats::Client, Co
         .subscription_capacity(WAITING)
         .event_callback(move |event| {
             let name = name.clone();
+            if event == async_nats::Event::Connected {
+                made.send_modify(|n| *n += 1);
+            }
             async move {
                 match event {
                     async_nats::Event::Connected => info!(connection = name, "connected to NATS"),
