@@ -19,6 +19,13 @@ use crate::watchdog::Watchdog;
 /// The guard's own watchdog is told this often; systemd kills and restarts a guard that falls silent for a second (F1).
 const WATCHDOG: Duration = Duration::from_millis(250);
 
+/// An agent that was silent for longer missed a beat: it may have died. From then until it is [`AGENT_GONE`], systemd is nudged each
+/// [`NUDGE`]: it lets timers wait for up to 250 ms unless something else wakes it, and so the restart of an agent that has a fraction of that (rule P6).
+const AGENT_LATE: Span = Span::from_millis(26);
+/// An agent that was silent for longer is not waited for any more.
+const AGENT_GONE: Span = Span::from_millis(1_000);
+/// Pause between two nudges.
+const NUDGE: Duration = Duration::from_millis(3);
 /// With something that was fenced still there after this long, the watchdog is not told any more.
 const KILL_PATIENCE: Span = Span::from_millis(5_000);
 
@@ -101,7 +108,10 @@ fn guard_until(table: &Table, mut guard: Guard, stop: &SignalFd, mut watchdog: O
         if told.is_none() {
             let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         }
-        if told.is_none_or(|at: Instant| at.elapsed() >= WATCHDOG) {
+        let silence = table.agent_silence(clock::now());
+        let nudged = (AGENT_LATE..AGENT_GONE).contains(&silence);
+        // A nudge is a word that systemd has to read anyway.
+        if nudged || told.is_none_or(|at: Instant| at.elapsed() >= WATCHDOG) {
             told = Some(Instant::now());
             let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         }
@@ -113,7 +123,10 @@ fn guard_until(table: &Table, mut guard: Guard, stop: &SignalFd, mut watchdog: O
                 round.fenced, round.killed, round.removed
             ));
         }
-        std::thread::sleep(guard.pause(table));
+        let until_late = Duration::from_nanos(AGENT_LATE.0.saturating_sub(silence.0));
+        let soon = if nudged || until_late.is_zero() { NUDGE } else { until_late };
+        let pause = guard.pause(table);
+        std::thread::sleep(if silence < AGENT_GONE { pause.min(soon) } else { pause });
     }
 }
 

@@ -18,7 +18,7 @@ use crate::names::{Bucket, Names};
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for one server to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(700);
-/// Wait between attempts to connect again.
+/// Wait between attempts to connect; the first is made at once.
 const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 /// Longest wait for an answer of JetStream. A stream without a leader answers nothing for 4 to 8 s (design section 2).
 const JETSTREAM_TIMEOUT: Duration = Duration::from_secs(2);
@@ -90,7 +90,7 @@ impl Bus {
             .ping_interval(PING_INTERVAL)
             .connection_timeout(CONNECT_TIMEOUT)
             .request_timeout(Some(JETSTREAM_TIMEOUT))
-            .reconnect_delay_callback(|_| RECONNECT_DELAY)
+            .reconnect_delay_callback(|attempt| if attempt <= 1 { Duration::ZERO } else { RECONNECT_DELAY })
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
             .client_capacity(SEND_CAPACITY)
             .event_callback(move |event| {

@@ -17,7 +17,7 @@ use crate::names::Names;
 const PING_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest wait for one server to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Wait between attempts to connect again.
+/// Wait between attempts to connect; the first is made at once, for a restarted agent has little time (rule P6).
 const RECONNECT_DELAY: Duration = Duration::from_millis(50);
 /// Messages that may wait in the subscription; the oldest are worth least, and a lost one costs nothing but time.
 const WAITING: usize = 4096;
@@ -169,7 +169,7 @@ async fn connect(servers: &[String], who: &str, made: watch::Sender<u64>) -> Res
         .retain_servers_order()
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)
-        .reconnect_delay_callback(|_| RECONNECT_DELAY)
+        .reconnect_delay_callback(|attempt| if attempt <= 1 { Duration::ZERO } else { RECONNECT_DELAY })
         .subscription_capacity(WAITING)
         .event_callback(move |event| {
             let name = name.clone();

@@ -128,6 +128,12 @@ impl Table {
         self.header().guard_beat.store(clock::now().0, Ordering::Release);
     }
 
+    /// How long the agent has been silent at `now`; very long before its first beat.
+    #[must_use]
+    pub fn agent_silence(&self, now: Time) -> Span {
+        now - Time(self.header().agent_beat.load(Ordering::Acquire))
+    }
+
     /// How long the guard has been silent at `now`.
     #[must_use]
     pub fn guard_silence(&self, now: Time) -> Span {
