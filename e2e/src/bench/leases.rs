@@ -1,11 +1,10 @@
 //! What leases cost and bear: recovery of a ring, restarts of agents, messages, processor time, a machine with nothing left to give.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use cluster_fence::{TABLE, Table, clock};
+use cluster_fence::{Table, clock};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -15,12 +14,12 @@ use super::process::{main_pid, thread_cpu};
 use super::stage::{self, LIMIT, demo, settle};
 use crate::drill::Load;
 use crate::drill::stage::VOTER_WAITS;
-use crate::error::{LabError, Result};
+use crate::error::Result;
 use crate::lab::Lab;
 use crate::names::NodeId;
 use crate::tour::{Expected, Failure, ask_nodes, clusterctl, covered};
 use crate::wait::wait_until;
-use crate::witness::{Witness, real_time, unit_of};
+use crate::witness::{Witness, real_time, table_of, unit_of};
 
 pub(super) const NAMES: [&str; 7] = [
     "ring_recover_ms",
@@ -104,17 +103,6 @@ fn ring_recovers(lab: &Lab, out: &mut impl Write) -> Result<(), Failure> {
     )
 }
 
-/// The words of a node's leases, as agent and guard share them.
-fn table(lab: &Lab, node: NodeId) -> Result<Table> {
-    let path = PathBuf::from(format!("/proc/{}/root/run/clusterctl", lab.node_pid(node)?)).join(TABLE);
-    let boot = u128::from_str_radix(&lab.boot_id(node)?.replace('-', ""), 16).unwrap_or(0);
-    // A table of another boot would be emptied by whoever opens it.
-    if !path.exists() || boot == 0 {
-        return Err(LabError::Invalid(format!("{node} has no table of leases")));
-    }
-    Table::open(&path, boot).map_err(|error| LabError::Invalid(format!("{}: {error}", path.display())))
-}
-
 /// Epoch and deadline of the one lease of a node.
 fn lease(table: &Table) -> Option<(u64, u64)> {
     table.armed(clock::now()).into_iter().find(|(slot, ..)| slot == "app/main").map(|(_, epoch, deadline)| (epoch.0, deadline.0))
@@ -129,7 +117,7 @@ fn agent_restarts(lab: &Lab, witness: &Witness, out: &mut impl Write) -> Result<
     let (mut took, mut kept) = (Vec::new(), 0);
     for _ in 0..RESTARTS {
         let node = active(witness)?;
-        let table = table(lab, node).expected("the table of leases is there")?;
+        let table = table_of(lab, node).expected("the table of leases is there")?;
         let pid = main_pid(lab, node, AGENT).expected("the agent runs")?;
         let killed = Instant::now();
         kill(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)), Signal::SIGKILL)
@@ -196,7 +184,7 @@ fn watch_renewals(lab: &Lab, witness: &Witness) -> Result<(u32, Duration), Failu
     let (mut takeovers, mut longest) = (0_u32, Duration::ZERO);
     while began.elapsed() < BUSY {
         let node = active(witness)?;
-        let table = table(lab, node).expected("the table of leases is there")?;
+        let table = table_of(lab, node).expected("the table of leases is there")?;
         let Some((epoch, mut deadline)) = lease(&table) else { continue };
         let mut renewed = Instant::now();
         while began.elapsed() < BUSY {

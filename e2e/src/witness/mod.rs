@@ -8,6 +8,7 @@
 mod events;
 mod ledger;
 mod look;
+mod owners;
 mod units;
 mod workload;
 
@@ -23,6 +24,7 @@ use crate::lab::Lab;
 use crate::names::NodeId;
 
 pub use ledger::{Blind, Change, Ledger, Nodes, Overlap, RESOLUTION, Thing};
+pub use owners::{Owners, Twice, table_of, watch_owners};
 pub use workload::{Late, Written};
 
 use look::Looker;

@@ -86,6 +86,7 @@ fn main() -> ExitCode {
             nodes_fail_and_nothing_is_held_twice,
             servers_and_controllers_fail_and_nothing_is_held_twice,
             units_that_start_by_themselves_are_killed,
+            partitions_have_one_owner_whatever_fails,
         ],
         crash: [a_crashed_node_is_replaced_and_rejoins_without_a_second_fail_over],
     ])
