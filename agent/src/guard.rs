@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use cluster_fence::{Guard, TABLE, Table, clock};
 use cluster_lease::time::Span;
+use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
 
 use crate::identity;
 use crate::watchdog::Watchdog;
@@ -19,13 +21,13 @@ use crate::watchdog::Watchdog;
 /// The guard's own watchdog is told this often; systemd kills and restarts a guard that falls silent for a second (F1).
 const WATCHDOG: Duration = Duration::from_millis(250);
 
-/// An agent that was silent for longer missed a beat: it may have died. From then until it is [`AGENT_GONE`], systemd is nudged each
-/// [`NUDGE`]: it lets timers wait for up to 250 ms unless something else wakes it, and so the restart of an agent that has a fraction of that (rule P6).
+/// An agent that was silent for longer missed a beat, and is looked for: where its process is gone, systemd is nudged each [`NUDGE`]. It lets timers
+/// wait for up to 250 ms unless something wakes it, and so the restart of an agent that has a fraction of that (rule P6).
 const AGENT_LATE: Span = Span::from_millis(26);
 /// An agent that was silent for longer is not waited for any more.
 const AGENT_GONE: Span = Span::from_millis(1_000);
-/// Pause between two nudges.
-const NUDGE: Duration = Duration::from_millis(3);
+/// Pause between two nudges, and between two looks for a late agent.
+const NUDGE: Duration = Duration::from_millis(4);
 /// With something that was fenced still there after this long, the watchdog is not told any more.
 const KILL_PATIENCE: Span = Span::from_millis(5_000);
 
@@ -109,9 +111,9 @@ fn guard_until(table: &Table, mut guard: Guard, stop: &SignalFd, mut watchdog: O
             let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         }
         let silence = table.agent_silence(clock::now());
-        let nudged = (AGENT_LATE..AGENT_GONE).contains(&silence);
+        let late = (AGENT_LATE..AGENT_GONE).contains(&silence);
         // A nudge is a word that systemd has to read anyway.
-        if nudged || told.is_none_or(|at: Instant| at.elapsed() >= WATCHDOG) {
+        if late && is_gone(table) || told.is_none_or(|at: Instant| at.elapsed() >= WATCHDOG) {
             told = Some(Instant::now());
             let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         }
@@ -124,10 +126,16 @@ fn guard_until(table: &Table, mut guard: Guard, stop: &SignalFd, mut watchdog: O
             ));
         }
         let until_late = Duration::from_nanos(AGENT_LATE.0.saturating_sub(silence.0));
-        let soon = if nudged || until_late.is_zero() { NUDGE } else { until_late };
+        let soon = if late || until_late.is_zero() { NUDGE } else { until_late };
         let pause = guard.pause(table);
         std::thread::sleep(if silence < AGENT_GONE { pause.min(soon) } else { pause });
     }
+}
+
+/// Whether the agent ended, and systemd has seen it: only then it waits to start the next one.
+fn is_gone(table: &Table) -> bool {
+    let pid = table.agent_pid().and_then(|pid| i32::try_from(pid).ok());
+    pid.is_some_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
 }
 
 /// F6: exit code 0 if the slot is armed, 1 if it is not: an `ExecCondition=` of the unit.
@@ -211,5 +219,20 @@ mod tests {
         std::fs::write(&path, "torn {").expect("a written file");
         demote(&path).expect("a removed file");
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn p6_an_agent_is_gone_only_when_its_process_is() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let table = Table::open(&folder.path().join(TABLE), 1).expect("a table");
+        assert!(!is_gone(&table), "there was none yet");
+        table.agent_is(std::process::id());
+        assert!(!is_gone(&table), "late, and alive");
+        let mut child = std::process::Command::new("/bin/true").spawn().expect("a process");
+        table.agent_is(child.id());
+        // Until somebody asked how it ended, it is not.
+        assert!(!is_gone(&table));
+        child.wait().expect("it ended");
+        assert!(is_gone(&table));
     }
 }

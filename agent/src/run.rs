@@ -150,6 +150,7 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     // Leases first: their connections are made while the rest is opened (rule P6).
     let boot = uuid::Uuid::parse_str(&boot_id).map_or(0, |id| id.as_u128());
     let table = Arc::new(Table::open(&config.runtime_dir.join(TABLE), boot).map_err(|e| RunError::Driver("fence", Box::new(e)))?);
+    table.agent_is(std::process::id());
     let me = NodeName::new(&config.node).map_err(|e| RunError::Driver("lease", Box::new(e)))?;
     let options = lease::Options {
         cluster: ClusterId(config.cluster_uuid()),

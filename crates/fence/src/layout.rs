@@ -44,7 +44,9 @@ pub struct Header {
     pub words: AtomicU32,
     /// How often the guard fenced a word, for the status.
     pub fences: AtomicU64,
-    pad: [AtomicU64; 504],
+    /// Process id of the agent; 0 before the first.
+    pub agent_pid: AtomicU64,
+    pad: [AtomicU64; 503],
 }
 
 /// What an exclusive App is on this node.

@@ -115,12 +115,24 @@ impl Table {
         self.header().units.store(0, Ordering::Release);
         self.header().words.store(0, Ordering::Release);
         self.header().agent_beat.store(0, Ordering::Release);
+        self.header().agent_pid.store(0, Ordering::Release);
         self.header().guard_beat.store(0, Ordering::Release);
     }
 
     /// F4: the agent lives.
     pub fn agent_beats(&self) {
         self.header().agent_beat.store(clock::now().0, Ordering::Release);
+    }
+
+    /// This process is the agent.
+    pub fn agent_is(&self, pid: u32) {
+        self.header().agent_pid.store(u64::from(pid), Ordering::Release);
+    }
+
+    /// Process id of the agent; none before the first.
+    #[must_use]
+    pub fn agent_pid(&self) -> Option<u32> {
+        u32::try_from(self.header().agent_pid.load(Ordering::Acquire)).ok().filter(|pid| *pid != 0)
     }
 
     /// F4: the guard lives.
