@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{CHECKPOINT_REGARDLESS, Capture, CaptureError};
-use crate::log::TransactionLog;
+use super::{CHECKPOINT_REGARDLESS, Capture, CaptureError, KEEP_SUMS_BYTES, KEEP_SUMS_TRANSACTIONS};
+use crate::log::{LogError, TransactionLog};
 use crate::page::page_sum;
 use crate::storage::Storage;
+use crate::sums::SumsError;
 use crate::transaction::{GroupWriter, Kind};
 use crate::wal::{Resume, WalError, WalIndex, WalReader, WalTransaction};
 
@@ -127,17 +128,40 @@ impl Capture {
             if (small || quiet >= capture.options.quiet) && capture.checkpoint()? {
                 // All is in the database file: the keeper lands beside the log, and the next write begins it anew.
                 capture.move_keeper()?;
+                return Ok(true);
             }
-            Ok(())
+            Ok(false)
         });
         match outcome {
-            Ok(()) => Ok(true),
+            Ok(whole) => {
+                if whole {
+                    self.keep_sums(log)?;
+                }
+                Ok(true)
+            }
             Err(CaptureError::Locked(_)) => {
                 self.counters.busy += 1;
                 Ok(false)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The database file holds everything up to the log's head, durably: now and then its checksums are kept, so that after a crash the log is
+    /// not needed from before.
+    fn keep_sums<S: Storage>(&mut self, log: &mut TransactionLog<S>) -> Result<(), CaptureError> {
+        let (transactions, bytes) = self.kept;
+        let due = self.counters.transactions - transactions >= KEEP_SUMS_TRANSACTIONS || self.counters.bytes - bytes >= KEEP_SUMS_BYTES;
+        if !due {
+            return Ok(());
+        }
+        let head = log.head();
+        match crate::sums::store(log.storage_mut(), self.db, self.size, head, &self.sums) {
+            Ok(()) | Err(SumsError::Damaged) => {}
+            Err(SumsError::Storage(why)) => return Err(LogError::Storage(why).into()),
+        }
+        self.kept = (self.counters.transactions, self.counters.bytes);
+        Ok(())
     }
 
     /// A passive checkpoint, inside the write lock: nobody can append meanwhile, so that even an SQLite before

@@ -80,6 +80,11 @@ impl Options {
 /// ...but not beyond this many times [`Options::checkpoint_limit`]: a file that only grows is worse.
 const CHECKPOINT_REGARDLESS: u32 = 8;
 
+/// Encoded bytes of transactions after which the checksums of all pages are kept again, once the database file holds them.
+const KEEP_SUMS_BYTES: u64 = 64 << 20;
+/// The same in transactions.
+const KEEP_SUMS_TRANSACTIONS: u64 = 20_000;
+
 /// Why pages had to be compared instead of frames read. Each is counted; none is silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resync {
@@ -135,6 +140,8 @@ pub struct Capture {
     /// Frames that are not checkpointed yet, as far as known.
     pending: u32,
     counters: Counters,
+    /// Transactions and bytes counted when the checksums were kept last.
+    kept: (u64, u64),
 }
 
 impl Capture {

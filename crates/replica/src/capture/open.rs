@@ -104,6 +104,7 @@ impl Capture {
             unmoved: 0,
             pending: 0,
             counters: Counters::default(),
+            kept: (0, 0),
         })
     }
 

@@ -96,7 +96,7 @@ impl Node {
             Some(position) => self.applied = position,
             None => match mark.filter(|_| !member.is_stale()) {
                 Some(mark) => {
-                    self.read_old_wal(&mut member, mark)?;
+                    self.needs_snapshot = !self.read_old_wal(&mut member, mark)?;
                     self.applied = member.position();
                 }
                 None => self.needs_snapshot = true,
@@ -122,23 +122,31 @@ impl Node {
         Some(Position { epoch: long(0)?, tx: long(8)?, checksum: long(16)? })
     }
 
-    /// What was committed after the log's end: frame by frame where they are, else by comparing pages.
-    fn read_old_wal(&self, member: &mut Member<Disk>, mark: WalMark) -> Result<(), MemberError> {
+    /// What was committed after the log's end: frame by frame where they are, else by comparing pages. `false`: the checksums at the log's end
+    /// are lost, and nothing can be said.
+    fn read_old_wal(&self, member: &mut Member<Disk>, mark: WalMark) -> Result<bool, MemberError> {
         let (salt, wal) = self.db.wal();
-        let known = crate::sums::at_head(member.log(), DB)?;
-        if let Some(mut sums) = known.clone().filter(|_| mark.salt[0] == salt && mark.frames as usize <= wal.len()) {
+        let Some(mut sums) = crate::sums::at_head(member.log(), DB)? else { return Ok(false) };
+        if mark.salt[0] == salt && mark.frames as usize <= wal.len() {
             for (place, frame) in wal.iter().enumerate().skip(mark.frames as usize) {
                 log_frame(member, &mut sums, frame, salt, place + 1)?;
             }
         } else {
             let view = self.db.view();
             let commit = u32::try_from(view.len()).unwrap_or(u32::MAX);
-            let mut known = known.unwrap_or_default();
-            let changed = view.into_iter().filter(|(page, value)| known.get(*page) != Some(crate::page::page_sum(*page, &image(*value))));
+            let changed = view.into_iter().filter(|(page, value)| sums.get(*page) != Some(crate::page::page_sum(*page, &image(*value))));
             let frame = Frame { pages: changed.collect(), commit };
-            log_frame(member, &mut known, &frame, salt, wal.len())?;
+            log_frame(member, &mut sums, &frame, salt, wal.len())?;
         }
-        member.sync().map(|_| ())
+        member.sync().map(|_| true)
+    }
+
+    /// After a checkpoint of everything: the checksums are kept, so that the log is not needed before it.
+    pub fn keep_sums(&mut self) {
+        let head = self.head();
+        if let Role::Active(active) = &self.role {
+            let _ = crate::sums::store(&mut self.disk, DB, page_size(), head, &active.sums);
+        }
     }
 
     pub fn head(&self) -> Position {

@@ -130,3 +130,45 @@ fn the_application_is_held_up_by_its_own_restart_checkpoint_only() {
     assert_eq!(pair.assert_replica_equal().tx, 62);
     app.quit();
 }
+
+/// The application of the next test, in a process of its own, with the SQLite that we bundle.
+#[test]
+#[ignore = "no test by itself: the next one starts it"]
+fn rust_application() {
+    let path = std::env::var_os("REPLICA_TEST_APPLICATION").expect("started by the test");
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.busy_timeout(Duration::from_secs(10)).unwrap();
+    for round in 0..400 {
+        db.execute("INSERT INTO t(b) VALUES (randomblob(?1))", [round * 10]).unwrap();
+        if round % 100 == 99 {
+            db.execute_batch("DELETE FROM t WHERE id % 3 = 0; PRAGMA wal_checkpoint(PASSIVE); VACUUM").unwrap();
+        }
+    }
+}
+
+#[test]
+fn follows_two_applications_with_different_versions_of_sqlite() {
+    let mut pair = Pair::new();
+    let mut app = Python::with_table(&pair.path());
+    pair.begin().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "follow::rust_application"])
+        .env("REPLICA_TEST_APPLICATION", pair.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    pair.follow(&mut app, "load(400, 1500)");
+    while child.try_wait().unwrap().is_none() {
+        pair.poll();
+        pair.advance();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(child.wait().unwrap().success());
+    pair.poll();
+    // Each of them: 400 inserts; the one in Rust 4 deletions and 4 VACUUMs besides; and the first transaction.
+    assert_eq!(pair.assert_replica_equal().tx, 1 + 400 + 400 + 8);
+    let verified = pair.capture.as_mut().unwrap().verify(&mut pair.log, 0).unwrap();
+    assert_eq!(verified.wrong, [] as [u32; 0]);
+    assert_eq!((pair.capture().counters().resyncs.len(), pair.capture().counters().silent), (1, 0));
+    app.quit();
+}

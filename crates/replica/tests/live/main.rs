@@ -5,5 +5,6 @@
 mod cluster;
 mod common;
 mod follow;
+mod large;
 mod reasons;
 mod replay;

@@ -214,6 +214,9 @@ impl World {
         if checkpoint {
             db.checkpoint();
             db.keep();
+            if self.plant != Some(Plant::MarkWithoutLock) {
+                self.nodes[at].keep_sums();
+            }
         }
         Ok(())
     }
