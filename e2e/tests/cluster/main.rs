@@ -18,6 +18,7 @@ mod http;
 mod input;
 mod keep;
 mod observe;
+mod operators;
 mod patterns;
 mod placement;
 mod servers;
@@ -57,6 +58,10 @@ fn main() -> ExitCode {
             an_address_of_another_machine_is_not_taken,
             hooks_run_when_partitions_come_and_go,
         ],
+        operators: [
+            a_switchover_hands_over_to_the_named_node_and_stays,
+            a_cordoned_node_gets_nothing_new_and_a_drained_one_has_nothing,
+        ],
         agents: [
             a_restarted_or_killed_agent_adopts_what_runs,
             agents_killed_between_any_two_steps_converge,
@@ -85,5 +90,7 @@ fn main() -> ExitCode {
             units_that_start_by_themselves_are_killed,
         ],
         crash: [a_crashed_node_is_replaced_and_rejoins_without_a_second_fail_over],
+        // Others vote after it than the first three nodes, which the scenarios above count on.
+        operators: [a_voter_is_replaced_and_a_dead_majority_is_forced],
     ])
 }
