@@ -8,7 +8,9 @@
 //!   confirmed to the active. [`Received::Behind`]: ask the sender with [`Host::ask`], give its answer to [`Host::take_tail`].
 //! - Promotion: [`Member::seal`] here and on the others, a [`crate::role::Promotion`] that says what to do, then [`Host::begin`]: from
 //!   there on the file is the application's. A database that the application has yet to make: start the unit first, and begin when it is there.
-//! - Active: on each wake of [`Host::watch`] ship what [`Host::poll`] returns, and answer those who ask with [`Host::give`].
+//! - Active: on each wake of [`Host::watch`] ship what [`Host::poll`] gives, and answer those who ask with [`Host::give`].
+//! - A database file that is not there is made, empty. One that is to belong to the application's user is made by the caller before that;
+//!   SQLite gives its `-wal` and `-shm` files the same owner.
 //! - End of a tenure, its unit stopped: [`Host::retire`], before the lease is released in a switchover (D11).
 
 use std::path::{Path, PathBuf};
@@ -69,6 +71,9 @@ impl From<CaptureError> for HostError {
     }
 }
 
+/// The replica is made durable each time the log has grown by this part of its limits.
+const DURABLE_PART: u64 = 8;
+
 /// What the file is.
 enum FileRole {
     Replica(Box<Replica>),
@@ -81,8 +86,11 @@ enum FileRole {
 pub struct Host {
     member: Member<Directory>,
     options: Options,
+    limits: Limits,
     file: FileRole,
     shipped: Position,
+    /// Where the log was when the replica was made durable last: bytes and transactions.
+    durable: (u64, u64),
 }
 
 impl Host {
@@ -93,7 +101,7 @@ impl Host {
         let mut member = Member::open(storage, node, db, limits)?;
         let file = open_file(&mut member, &options, now_ms)?;
         let shipped = member.position();
-        Ok(Self { member, options, file, shipped })
+        Ok(Self { member, options, limits, file, shipped, durable: (0, 0) })
     }
 
     /// Log and lineage: for [`Member::seal`], positions and chains.
@@ -147,6 +155,14 @@ impl Host {
                     Err(error) => return Err(error.into()),
                 }
             }
+        }
+        // A log that overflows must not lose what the replica does not hold durably: after a power cut it would be nowhere.
+        let (bytes, transactions) = self.durable;
+        let (now, head) = (self.member.log().bytes(), self.member.position().tx);
+        let grown = now.abs_diff(bytes) > self.limits.bytes / DURABLE_PART;
+        if grown || head.abs_diff(transactions) > self.limits.transactions as u64 / DURABLE_PART {
+            self.checkpoint()?;
+            self.durable = (now, head);
         }
         Ok(confirm)
     }
@@ -261,26 +277,26 @@ impl Host {
         }
     }
 
-    /// Captures what was committed, moves the keeper when it is time (`quiet`: since when nothing was), and returns what to ship.
-    pub fn poll(&mut self, quiet: Duration, now_ms: u64) -> Result<Vec<Vec<u8>>, HostError> {
+    /// Captures what was committed, moves the keeper when it is time (`quiet`: since when nothing was), and gives each record to `ship`.
+    pub fn poll(&mut self, quiet: Duration, now_ms: u64, ship: impl FnMut(&[u8])) -> Result<(), HostError> {
         let FileRole::Application(capture) = &mut self.file else { return Err(HostError::Role("only an active captures")) };
         capture.poll(self.member.log_mut(), now_ms)?;
         capture.advance(self.member.log_mut(), quiet, now_ms)?;
-        self.unshipped()
+        self.unshipped(ship)
     }
 
-    fn unshipped(&mut self) -> Result<Vec<Vec<u8>>, HostError> {
-        let mut records = Vec::new();
+    /// One record in memory at a time.
+    fn unshipped(&mut self, mut ship: impl FnMut(&[u8])) -> Result<(), HostError> {
         let log = self.member.log();
         let place = log.place(self.shipped).unwrap_or(0);
         for entry in log.entries().skip(place) {
             log.read(entry, |bytes, _| {
-                records.push(bytes.to_vec());
+                ship(bytes);
                 Ok::<_, LogError>(())
             })?;
         }
         self.shipped = self.member.position();
-        Ok(records)
+        Ok(())
     }
 
     /// Wakes when the application writes.
@@ -288,16 +304,16 @@ impl Host {
         self.capture().map(Capture::watch)
     }
 
-    /// The tenure is over and the unit stopped: the rest of the write-ahead log goes into the log, and the file is a replica again. What was
-    /// not shipped yet, for a successor that waits for it (D11).
-    pub fn retire(&mut self, now_ms: u64) -> Result<Vec<Vec<u8>>, HostError> {
+    /// The tenure is over and the unit stopped: the rest of the write-ahead log goes into the log, and the file is a replica again. `ship` gets
+    /// what was not shipped yet, for a successor that waits for it (D11).
+    pub fn retire(&mut self, now_ms: u64, ship: impl FnMut(&[u8])) -> Result<(), HostError> {
         if let FileRole::Application(capture) = &mut self.file {
             capture.poll(self.member.log_mut(), now_ms)?;
             self.member.sync()?;
         }
         self.file = FileRole::Lost;
         self.file = open_file(&mut self.member, &self.options, now_ms)?;
-        self.unshipped()
+        self.unshipped(ship)
     }
 
     /// The database file.

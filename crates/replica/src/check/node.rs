@@ -16,6 +16,8 @@ use crate::wal::WalMark;
 pub(super) const DB: DbId = DbId([9; 16]);
 /// Where [`Plant::PositionBeforePages`] notes what it believes.
 const NOTED: &str = "noted-position";
+/// Transactions after which a database is made durable: far fewer than the smallest log holds.
+const DURABLE_EVERY: u64 = 20;
 
 /// What an active has beside its log.
 pub(super) struct Active {
@@ -49,6 +51,8 @@ pub(super) struct Node {
     pub needs_snapshot: bool,
     /// Highest epoch it answered a seal for. The checker's own memory.
     pub answered: u64,
+    /// Last transaction that the database and its kept checksums hold durably: the log is not cut beyond it.
+    durable: u64,
     limits: Limits,
     plant: Option<Plant>,
 }
@@ -64,6 +68,7 @@ impl Node {
             applied: Position::default(),
             needs_snapshot: false,
             answered: 0,
+            durable: 0,
             limits,
             plant,
         };
@@ -91,6 +96,7 @@ impl Node {
         let found =
             member.log().entries().rev().map(|entry| entry.position).chain([member.log().base()]).find(|at| at.checksum == checksum);
         self.needs_snapshot = false;
+        self.durable = 0;
         let mark = member.log().entries().next_back().and_then(|entry| entry.mark);
         match found {
             Some(position) => self.applied = position,
@@ -141,9 +147,18 @@ impl Node {
         member.sync().map(|_| true)
     }
 
+    /// An active that captured much since makes its database durable too, before the log is cut.
+    pub fn keep_up(&mut self) {
+        if self.head().tx > self.durable + DURABLE_EVERY {
+            self.db.sync();
+            self.keep_sums();
+        }
+    }
+
     /// After a checkpoint of everything: the checksums are kept, so that the log is not needed before it.
     pub fn keep_sums(&mut self) {
         let head = self.head();
+        self.durable = head.tx;
         if let Role::Active(active) = &self.role {
             let _ = crate::sums::store(&mut self.disk, DB, page_size(), head, &active.sums);
         }
@@ -189,8 +204,9 @@ impl Node {
         }
         self.applied = end;
         let whole = sums(&self.db.view());
-        if rng.chance(30) {
+        if rng.chance(30) || end.tx > self.durable + DURABLE_EVERY {
             self.db.checkpoint();
+            self.durable = end.tx;
             let _ = crate::sums::store(&mut self.disk, DB, page_size(), end, &whole);
         }
         Ok(whole.total() == end.checksum)
@@ -198,6 +214,7 @@ impl Node {
 
     /// The database becomes this content.
     pub fn install(&mut self, pages: Pages, position: Position) -> bool {
+        self.durable = position.tx;
         if self.plant != Some(Plant::LeftoverWal) {
             self.db.fold();
         }
@@ -217,6 +234,7 @@ impl Node {
         let whole = sums(&self.db.view());
         self.db.sync();
         let _ = crate::sums::store(&mut self.disk, DB, page_size(), base, &whole);
+        self.durable = base.tx;
         let start = if self.plant == Some(Plant::NoStart) && base.epoch > 0 { None } else { Some(member.make_start(epoch)?) };
         let record = start.as_ref().map(|start: &Start| encode_start(DB, start).unwrap_or_default());
         if let (Some(start), Some(record)) = (start, &record) {

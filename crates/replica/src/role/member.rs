@@ -233,35 +233,42 @@ impl<S: Storage> Member<S> {
         Ok((head.epoch == self.meta.noted).then_some(head))
     }
 
-    /// What to give to a node with this position and history, about `limit` bytes of it.
+    /// What to give to a node with this position and history: whole transactions of about `limit` bytes together, but one at least. A
+    /// transaction is in memory as a whole here; [`Self::tail_each`] gives it chunk by chunk.
     pub fn tail(&self, position: Position, chain: &Chain, limit: u64) -> Result<Tail, MemberError> {
+        let mut records = Vec::new();
+        let found = self.tail_each(position, chain, limit, |record| records.push(record.to_vec()))?;
+        let chain = self.meta.chain.clone();
+        Ok(if found { Tail::Records { chain, records } } else { Tail::Snapshot { chain } })
+    }
+
+    /// The same, each record to `each`. `false`: a snapshot is needed. The other side may give what it receives to [`Self::take_tail`] in as many
+    /// calls as it likes: a group is begun in one and closed in another.
+    pub fn tail_each(&self, position: Position, chain: &Chain, limit: u64, mut each: impl FnMut(&[u8])) -> Result<bool, MemberError> {
         let head = self.log.head();
         let common = match chain.follow(position, &self.meta.chain, head.tx) {
             Follow::Continue { from } => from,
             Follow::Diverged { common } => common,
         };
-        let mine = self.meta.chain.clone();
         // The last state with that number which the asker has too.
         let known = |at: &Position| at.tx <= common && (chain.holds(at.epoch, at.tx) || *at == Position::default());
         let from = self.log.entries().rposition(|entry| known(&entry.position)).map(|place| place + 1);
         let from = from.or_else(|| known(&self.log.base()).then_some(0));
-        let at = from
-            .and_then(|from| from.checked_sub(1))
-            .and_then(|last| self.log.entries().nth(last))
-            .map_or(self.log.base(), |entry| entry.position);
-        let Some(from) = from.filter(|_| at.tx == common) else { return Ok(Tail::Snapshot { chain: mine }) };
-        let (mut records, mut bytes) = (Vec::new(), 0);
+        let last = from.and_then(|from| from.checked_sub(1)).and_then(|last| self.log.entries().nth(last));
+        let at = last.map_or(self.log.base(), |entry| entry.position);
+        let Some(from) = from.filter(|_| at.tx == common) else { return Ok(false) };
+        let mut bytes = 0;
         for entry in self.log.entries().skip(from) {
             if bytes > 0 && bytes + entry.bytes > limit {
                 break;
             }
             bytes += entry.bytes;
             self.log.read(entry, |record, _| {
-                records.push(record.to_vec());
+                each(record);
                 Ok::<_, LogError>(())
             })?;
         }
-        Ok(Tail::Records { chain: mine, records })
+        Ok(true)
     }
 
     /// Takes a tail: what follows our part of history `chain`. The sender, who noted `epoch`, is the active of that epoch, or the standby a

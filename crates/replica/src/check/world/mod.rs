@@ -79,7 +79,7 @@ type Outcome = Result<(), Violation>;
 /// Runs the schedule of `seed`.
 pub fn run(seed: u64, plant: Option<Plant>) -> Result<Report, Violation> {
     let small_log = seed % 4 == 3;
-    let limits = if small_log { Limits { bytes: 6000, segment: 1500, transactions: 1000 } } else { Limits::default() };
+    let limits = if small_log { Limits { bytes: 12_000, segment: 1500, transactions: 1000 } } else { Limits::default() };
     let policy = Policy { confirm: usize::from(!seed.is_multiple_of(3)), ..Policy::default() };
     let mut world = World {
         nodes: ["n-1", "n-2", "n-3"].map(|name| Node::new(name, limits, plant)).into(),
@@ -184,6 +184,7 @@ impl World {
         if !self.nodes[at].captured_all() {
             return Err(self.violation("D2", "the log ends with other pages than the database: frames were missed"));
         }
+        self.nodes[at].keep_up();
         if self.rng.chance(50) {
             let synced = self.nodes[at].member.as_mut().map_or(Ok(None), |member| member.sync());
             self.member(synced)?;
