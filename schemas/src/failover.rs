@@ -26,6 +26,28 @@ pub struct FailoverSpec {
     /// What the holder does when it reaches no majority of the voters any more.
     #[serde(default, skip_serializing_if = "QuorumLoss::is_stop")]
     pub on_quorum_loss: QuorumLoss,
+    /// Whether the active role goes back by itself to where it was better placed.
+    #[serde(default, skip_serializing_if = "Failback::is_never")]
+    pub failback: Failback,
+}
+
+/// Whether the active role goes back by itself to where it was better placed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Failback {
+    /// What moved stays where it is.
+    #[default]
+    Never,
+    /// By a hand-over to a node that `placement.prefer` ranks higher, once it stands by there. A node on which it fails again and again is gone
+    /// back to each time.
+    Preferred,
+}
+
+impl Failback {
+    /// Whether it is the default.
+    #[must_use]
+    pub const fn is_never(&self) -> bool {
+        matches!(self, Self::Never)
+    }
 }
 
 /// What the holder of an exclusive thing does when it reaches no majority of the voters any more.

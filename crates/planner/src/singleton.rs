@@ -4,7 +4,8 @@
 //! - The active instance stays where it is while its node is Live, hears a majority, is eligible, and did not give the tenure up.
 //! - It moves away from a node on which it `Failed` only if another candidate has not failed: its status remembers that, so an
 //!   App that fails everywhere comes to rest.
-//! - It moves away when an operator asked for that (a switchover) and whoever shall follow can; nothing moves it back.
+//! - It moves away when an operator asked for that (a switchover) and whoever shall follow can. Only `failback` moves it back: to a node that
+//!   `prefer` ranks higher, once that one stands by.
 //! - Candidates in order: not failed; not on a cordoned node; not just being released; the one that the operator named; the one that gave up its own tenure and can take a fresh one; those
 //!   that `prefer` ranks first; nodes that already stand by; fewer active Singletons; name.
 //! - A move is release, confirmation, activation with a higher epoch: nobody is active in between. Only a Lost or rebooted node,
@@ -19,6 +20,7 @@ use std::cmp::Reverse;
 use cluster_schemas::Mode;
 use cluster_schemas::app::{Standby, ip};
 use cluster_schemas::assignment::{ReasonCode, Role, VipAssignment};
+use cluster_schemas::failover::Failback;
 use cluster_schemas::node::InstanceState;
 
 use crate::claims::Evidence;
@@ -143,8 +145,11 @@ fn hands_over(ctx: &Context<'_, '_>, node: usize, epoch: u64) -> bool {
     if !ctx.on(node).and_then(|e| e.observed).is_some_and(|o| o.role == Role::Active && o.epoch == epoch) {
         return false;
     }
-    let Some(asked) = handover(ctx).filter(|h| h.epoch == epoch) else { return false };
     let able = |n: usize| n != node && ctx.world.nodes[n].open && ready(ctx, n);
+    let Some(asked) = handover(ctx).filter(|h| h.epoch == epoch) else {
+        let goes_back = ctx.app.spec.failover.as_ref().is_some_and(|f| f.failback == Failback::Preferred);
+        return goes_back && candidates(ctx).filter(|n| able(*n)).any(|n| ctx.score(n) > ctx.score(node));
+    };
     candidates(ctx).filter(|n| able(*n)).any(|n| asked.to.as_deref().is_none_or(|to| to == ctx.world.name(n)))
 }
 

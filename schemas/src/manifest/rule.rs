@@ -82,6 +82,8 @@ rules! {
     StandbyRefused => "standby-refused",
     /// No lease, or one that is too short or too long.
     FailoverLease => "failover-lease",
+    /// `failback` without a node to go back to.
+    FailbackRefused => "failback-refused",
     /// `onQuorumLoss: Keep` with something that must stay exclusive.
     QuorumLossRefused => "quorum-loss-refused",
     /// `database` with a mode that has no single writer.

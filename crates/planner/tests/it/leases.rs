@@ -7,6 +7,7 @@ use cluster_planner::check::check;
 use cluster_planner::leases::RING_CANDIDATES_MAX;
 use cluster_planner::{Cordon, Handover, Input, LeasedPlan, Liveness, NodeInput, plan_leased};
 use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, Role};
+use cluster_schemas::failover::Failback;
 use cluster_schemas::node::{AppObserved, InstanceState, RingObserved, VipObserved};
 use cluster_schemas::{App, Assignment, Mode, PartitionSet};
 use proptest::prelude::*;
@@ -352,6 +353,34 @@ fn a_cordoned_node_keeps_what_it_has_and_a_drained_one_nothing() {
     agents.cordon(&first, Cordon::None);
     agents.settle();
     assert!(agents.assignments[&first].apps.contains_key("late"));
+}
+
+/// Off: it stays where it fell over to. On: it goes back once the preferred node stands by again, and not before.
+#[test]
+fn failback_moves_to_the_preferred_node_once_it_stands_by() {
+    for failback in [Failback::Never, Failback::Preferred] {
+        let mut app = mk_app("db", Mode::Singleton);
+        app.spec.failover = Some(cluster_schemas::failover::FailoverSpec { failback, ..Default::default() });
+        let labels = BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]);
+        app.spec.placement.prefer = vec![cluster_schemas::app::Preference { labels, weight: 5 }];
+        let mut agents = Agents::of(3, [app]);
+        agents.nodes.get_mut("n2").unwrap().node.labels.insert("disk".to_owned(), "ssd".to_owned());
+        agents.settle();
+        assert_eq!(agents.holder("app/db"), Some("n2"));
+        agents.lose("n2");
+        agents.settle();
+        let other = agents.holder("app/db").unwrap().to_owned();
+        assert_ne!(other, "n2");
+        agents.heal("n2");
+        agents.settle();
+        assert_eq!(agents.holder("app/db"), Some(if failback == Failback::Preferred { "n2" } else { other.as_str() }));
+        if failback == Failback::Preferred {
+            agents.cordon("n2", Cordon::Cordoned);
+            agents.hand_over("db", Some("n3"));
+            agents.settle();
+            assert_eq!(agents.holder("app/db"), Some("n3"), "a cordoned node is not gone back to");
+        }
+    }
 }
 
 /// A witness is given nothing, ever.

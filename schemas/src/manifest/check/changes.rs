@@ -4,7 +4,7 @@ use super::super::rule::Rule;
 use super::super::text::quote;
 use super::Checker;
 use crate::app::Mode;
-use crate::failover::{QuorumLoss, parse_lease};
+use crate::failover::{Failback, QuorumLoss, parse_lease};
 use crate::update::UpdateOrder;
 
 impl Checker<'_> {
@@ -19,6 +19,12 @@ impl Checker<'_> {
         if let Some(lease) = failover.lease.as_deref().filter(|lease| parse_lease(lease).is_none()) {
             let message = format!("{} is no lease", quote(lease));
             self.value("/spec/failover/lease", Rule::FailoverLease, message, "write a time from `200ms` to `5s`".to_owned());
+        }
+        if failover.failback == Failback::Preferred && (self.app.spec.mode != Mode::Singleton || self.app.spec.placement.prefer.is_empty())
+        {
+            let message = "`failback: Preferred` goes back to the node that `placement.prefer` ranks highest, and there is none";
+            let hint = "name what is preferred in `placement.prefer`, in mode `Singleton`; or leave `failback` out";
+            self.value("/spec/failover/failback", Rule::FailbackRefused, message, hint.to_owned());
         }
         if failover.on_quorum_loss != QuorumLoss::Keep {
             return;
