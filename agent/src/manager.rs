@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster_bus::{Beat, Change};
+use cluster_bus::{Beat, Change, ForceOrder};
 use cluster_lease::types::Slot;
 use cluster_schemas::assignment::{AppAssignment, Order, Role};
 use cluster_schemas::name::check_name;
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::accept::{Verdict, judge};
-use crate::candidacies::{Here, app_slot, given_up, has_tenures, stopped, tenures_of, wanted};
+use crate::candidacies::{Here, given_up, has_tenures, stopped, tenures_of, wanted};
 use crate::clock;
 use crate::drivers::{Units, Vips};
 use crate::fences::Fences;
@@ -67,6 +67,8 @@ pub enum Input {
     Heartbeat(Heartbeat),
     /// The leading controller's beat.
     Beat(Beat),
+    /// An operator vouches that voters are dead.
+    Force(ForceOrder),
 }
 
 #[derive(Debug)]
@@ -225,6 +227,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
                 }
                 return self.beat(&beat);
             }
+            Input::Force(order) => self.leases.ask(Command::ForceVoters(order.next)).await,
         }
         false
     }
@@ -242,6 +245,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
     pub async fn leased(&mut self, view: Arc<LeaseView>) {
         self.problem("leases", (!view.trouble.is_empty()).then(|| view.trouble.clone()));
         self.view = view;
+        self.takeovers.heard(&self.view);
         // The guard knows which address goes with which word before a worker may put it there.
         self.ask_leases().await;
         self.tell_workers();
@@ -297,9 +301,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
             handle.nothing_left = observed.is_none().then_some(generation);
             if let Some(seen) = observed {
                 if tenures == handle.tenures.version {
-                    let acquired = app_slot(&app).and_then(|slot| self.view.acquired.get(&slot));
-                    let now = (cluster_fence::clock::now(), jiff::Timestamp::now());
-                    self.takeovers.look(&self.identity.node, &app, &seen, acquired, now);
+                    self.takeovers.look(&self.identity.node, &app, &seen, &self.view);
                 }
                 handle.observed = Some(seen);
             }

@@ -198,6 +198,7 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     let (relist, relists) = mpsc::channel(1);
     tokio::spawn(hear_heartbeats(bus.clone(), inputs.clone()));
     tokio::spawn(hear_beats(bus.clone(), inputs.clone()));
+    tokio::spawn(hear_forces(bus.clone(), inputs.clone()));
     tokio::spawn(watch_assignment(bus.clone(), config.node.clone(), inputs, relists, look));
     let pulse = watch::Sender::new(Pulse::default());
     tokio::spawn(beat(bus, id.clone(), pulse.subscribe(), outputs.status.subscribe(), revision));
@@ -312,6 +313,19 @@ async fn hear_beats(bus: Bus, inputs: mpsc::Sender<Input>) {
         if let Ok(mut beats) = bus.beats().await {
             while let Some(beat) = beats.next().await {
                 if inputs.send(Input::Beat(beat)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(SUBSCRIBE_RETRY).await;
+    }
+}
+
+async fn hear_forces(bus: Bus, inputs: mpsc::Sender<Input>) {
+    loop {
+        if let Ok(mut forces) = bus.forces().await {
+            while let Some(order) = forces.next().await {
+                if inputs.send(Input::Force(order)).await.is_err() {
                     return;
                 }
             }

@@ -124,7 +124,7 @@ async fn write_active(kv: &Kv<ActiveRecord>, app: &str, record: &ActiveRecord) -
             }
             kv.update(&key, &next, present.revision).await.map(|_| ())
         }
-        None => kv.create(&key, record).await.map(|_| ()),
+        None => kv.create(&key, &record.clone().first()).await.map(|_| ()),
     }
 }
 

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use cluster_fence::clock;
 use cluster_lease::time::{Span, Time, Timing};
 use cluster_schemas::node::{AppObserved, InstanceState};
 use cluster_schemas::takeover::{Cause, TakeOver};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::lease::view::Acquired;
+use crate::candidacies::app_slot;
+use crate::lease::view::{Acquired, LeaseView};
 use crate::worker::observe::is_active;
 
 /// What is known of the present tenures.
@@ -23,8 +25,24 @@ fn micros(from: Time, to: Time) -> i64 {
 }
 
 impl TakeOvers {
-    /// Takes what a worker reports at `now`; `wall` is the wall clock then.
-    pub fn look(&mut self, node: &str, app: &str, seen: &AppObserved, acquired: Option<&Acquired>, (now, wall): (Time, Timestamp)) {
+    /// Takes what a worker reports now, under these leases.
+    pub fn look(&mut self, node: &str, app: &str, seen: &AppObserved, view: &LeaseView) {
+        let acquired = app_slot(app).and_then(|slot| view.acquired.get(&slot));
+        self.note(node, app, seen, acquired, (clock::now(), Timestamp::now()));
+        self.heard(view);
+    }
+
+    /// The former holder's word may come after the grant: then nothing had run out.
+    pub fn heard(&mut self, view: &LeaseView) {
+        for (app, (_, known)) in self.known.iter_mut().filter(|(_, (_, known))| known.cause != Cause::HandOver) {
+            let acquired = app_slot(app).and_then(|slot| view.acquired.get(&slot));
+            if acquired.is_some_and(|a| a.handed && a.epoch == known.epoch) {
+                (known.cause, known.last_renewal_us, known.deadline_us) = (Cause::HandOver, None, None);
+            }
+        }
+    }
+
+    fn note(&mut self, node: &str, app: &str, seen: &AppObserved, acquired: Option<&Acquired>, (now, wall): (Time, Timestamp)) {
         let Some(acquired) = acquired.filter(|a| a.epoch == seen.leased) else {
             self.known.remove(app);
             return;
@@ -93,7 +111,7 @@ mod tests {
         let t = Span(350 * MS);
         let acquired = Acquired { epoch: 7, granted: Time(1_000 * MS), free: Some(Time(994 * MS)), handed: false, t };
         let mut all = TakeOvers::default();
-        let mut look = |seen: AppObserved, at: u64| all.look("n2", "db", &seen, Some(&acquired), (Time(at * MS), wall()));
+        let mut look = |seen: AppObserved, at: u64| all.note("n2", "db", &seen, Some(&acquired), (Time(at * MS), wall()));
         look(observed(InstanceState::Starting, false, false), 1_001);
         look(observed(InstanceState::Starting, true, false), 1_004);
         look(observed(InstanceState::Running, true, true), 1_040);
@@ -111,10 +129,18 @@ mod tests {
     fn a_hand_over_estimates_nothing_and_an_adopted_tenure_is_not_told() {
         let acquired = Acquired { epoch: 7, granted: Time(1_000 * MS), free: Some(Time(999 * MS)), handed: true, t: Span(350 * MS) };
         let mut all = TakeOvers::default();
-        all.look("n2", "db", &observed(InstanceState::Running, true, true), Some(&acquired), (Time(1_003 * MS), wall()));
+        all.note("n2", "db", &observed(InstanceState::Running, true, true), Some(&acquired), (Time(1_003 * MS), wall()));
         let known = all.of("db", 7).expect("a take-over");
         assert_eq!((known.cause, known.last_renewal_us, known.free_us), (Cause::HandOver, None, Some(-1_000)));
-        all.look("n2", "db", &observed(InstanceState::Running, true, true), None, (Time(1_004 * MS), wall()));
+        // The word of the former holder that comes after the grant.
+        let late = Acquired { handed: false, epoch: 8, ..acquired };
+        let seen = AppObserved { leased: 8, ..observed(InstanceState::Running, true, true) };
+        all.note("n2", "db", &seen, Some(&late), (Time(1_003 * MS), wall()));
+        assert!(all.of("db", 8).is_some_and(|t| t.cause == Cause::First && t.last_renewal_us.is_some()));
+        let slot = app_slot("db").expect("a slot");
+        all.heard(&LeaseView { acquired: BTreeMap::from([(slot, Acquired { handed: true, ..late })]), ..LeaseView::default() });
+        assert!(all.of("db", 8).is_some_and(|t| t.cause == Cause::HandOver && t.last_renewal_us.is_none()));
+        all.note("n2", "db", &observed(InstanceState::Running, true, true), None, (Time(1_004 * MS), wall()));
         assert_eq!(all.of("db", 7), None);
     }
 
@@ -124,10 +150,11 @@ mod tests {
             uid: "u".to_owned(),
             node: node.to_owned(),
             epoch,
-            takeover: Some(TakeOver { node: node.to_owned(), epoch, ..TakeOver::default() }),
+            takeover: Some(TakeOver { node: node.to_owned(), epoch, last_renewal_us: Some(-9), ..TakeOver::default() }),
             history: Vec::new(),
         };
-        let mut last = record("n1", 1);
+        let mut last = record("n1", 1).first();
+        assert_eq!(last.takeover.as_ref().and_then(|t| t.last_renewal_us), None, "nobody was before");
         for epoch in 2..40 {
             last = record("n2", epoch).after(&last);
         }

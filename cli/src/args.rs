@@ -10,6 +10,7 @@ use crate::node::NodeArgs;
 use crate::recover::RecoverArgs;
 use crate::setup;
 use crate::switchover::SwitchoverArgs;
+use crate::voters::VotersArgs;
 
 /// Exit codes as `--help` shows them; README.md of this folder has the same list.
 const EXIT_CODES: &str = "\
@@ -72,6 +73,8 @@ pub(crate) enum Command {
     Switchover(SwitchoverArgs),
     /// Tell how and how fast Singletons were taken over
     Failovers(FailoversArgs),
+    /// Change who votes on leases
+    Voters(VotersArgs),
     /// Show a store that the nodes do not follow, and sign it
     Recover(RecoverArgs),
     /// Begin a new cluster: write the configuration of its first machine

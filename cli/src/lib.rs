@@ -25,6 +25,7 @@ mod setup;
 mod suggest;
 mod switchover;
 mod version;
+mod voters;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -71,6 +72,7 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Node(args) => node::run(&args, &connect()?, io),
         Command::Switchover(args) => switchover::run(&args, &connect()?, io),
         Command::Failovers(args) => failovers::run(&args, &connect()?, io),
+        Command::Voters(args) => voters::run(&args, &connect()?, io),
         Command::Recover(args) => recover::run(&args, &connect()?, io),
         Command::Init(args) => setup::init(&args, io),
         Command::Join(args) => setup::join(&args, io),

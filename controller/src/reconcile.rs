@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cluster_bus::{
     Bucket, Bus, CORDON_PREFIX, CordonOrder, HandoverOrder, Kv, KvError, LEADER_KEY, LeaderRecord, MARK_KEY, REMOVAL_PREFIX, Removal,
-    Revised, StoreMark,
+    Revised, StoreMark, VOTERS_KEY, VotersOrder,
 };
 use cluster_planner::{Input, LeasedPlan, Plan, plan_leased};
 use cluster_schemas::assignment::Order;
@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 use crate::leadership::{Lead, Leadership, LeadershipHandle};
 use crate::recovery::{Gate, Hold, assess, signed};
 use crate::world::{ActiveRecord, SharedWorld};
-use crate::{handover, orders, status};
+use crate::{handover, orders, status, voters};
 
 /// Time passes for heartbeats without any message; this often the loop looks.
 const TICK: Duration = Duration::from_millis(500);
@@ -103,6 +103,7 @@ struct Stores {
     node_statuses: Kv<NodeStatus>,
     cordons: Kv<CordonOrder>,
     handovers: Kv<HandoverOrder>,
+    voters: Kv<VotersOrder>,
 }
 
 /// Runs the loop for ever. `lease` is that of Apps which name none.
@@ -120,6 +121,7 @@ pub async fn run(bus: Bus, world: SharedWorld, mut leadership: LeadershipHandle,
         node_statuses: bus.open(Bucket::Status).await,
         cordons: bus.open(Bucket::Nodes).await,
         handovers: bus.open(Bucket::Assignments).await,
+        voters: bus.open(Bucket::Assignments).await,
     };
     let mut changes = world.changes();
     let mut leading: Option<(Lead, Planned)> = None;
@@ -230,6 +232,7 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
     write_assignments(&stores.assignments, lead, planned, &result).await?;
     remove_nodes(stores, world, lead, planned).await?;
     remove_gone(stores, &result, &revisions).await?;
+    settle_voters(stores, world).await?;
     handover::settle(&stores.handovers, world, &mut planned.handovers).await.map_err(PassError::Store)?;
     write_statuses(stores, world, statuses).await
 }
@@ -456,6 +459,15 @@ async fn write_assignments(kv: &Kv<Assignment>, lead: &Lead, planned: &mut Plann
         }
     }
     failed.map_or(Ok(()), |error| Err(PassError::Store(error)))
+}
+
+/// Deletes an operator's order to replace a voter once that is done.
+async fn settle_voters(stores: &Stores, world: &SharedWorld) -> Result<(), PassError> {
+    let over = {
+        let world = world.read();
+        world.voters_order.as_ref().zip(world.voters()).is_some_and(|(order, current)| voters::is_over(current, order))
+    };
+    if over { forget(&stores.voters, VOTERS_KEY).await } else { Ok(()) }
 }
 
 /// Removes deleted Apps of which nothing is left anywhere.

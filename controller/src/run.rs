@@ -66,6 +66,7 @@ pub async fn run(config: &Path) -> Result<(), RunError> {
     info!(controller = config.name, cluster = config.cluster, listen = %config.listen, instance, "started");
 
     let shared = Arc::new(Api {
+        bus: bus.clone(),
         world: world.clone(),
         stores: tokio::sync::OnceCell::new(),
         cluster: config.cluster.clone(),

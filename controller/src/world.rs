@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use cluster_bus::{Beat, CordonOrder, HandoverOrder, LeaderRecord, RecoveryRecord, Removal, Revised, StoreMark};
+use cluster_bus::{Beat, CordonOrder, HandoverOrder, LeaderRecord, RecoveryRecord, Removal, Revised, StoreMark, VotersOrder};
 use cluster_planner::{Liveness, NodeInput};
 use cluster_schemas::api::{NodeState, NodeView};
 use cluster_schemas::node::Cordon;
@@ -46,8 +46,10 @@ pub struct World {
     pub record: Option<Revised<LeaderRecord>>,
     /// What an operator signed.
     pub recovery: Option<RecoveryRecord>,
-    /// Whether the two above were listed.
+    /// Whether the two above, and the order below, were listed.
     pub records_listed: bool,
+    /// A voter that an operator wants replaced.
+    pub voters_order: Option<VotersOrder>,
     /// Nodes that operators set apart.
     pub cordons: Option<BTreeMap<String, CordonOrder>>,
     /// Singletons that operators asked to move, by App.
@@ -181,6 +183,7 @@ impl SharedWorld {
             record: None,
             recovery: None,
             records_listed: false,
+            voters_order: None,
             cordons: None,
             handovers: None,
             removals: BTreeMap::new(),

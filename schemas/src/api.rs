@@ -15,6 +15,8 @@
 //! | `GET /v1/rings/APP` | | [`RingTable`] |
 //! | `GET /v1/rings/APP/locate?key=KEY` | | [`Located`] |
 //! | `GET /v1/failovers[/APP]` | | [`List`] of [`Failovers`], one |
+//! | `POST /v1/voters/replace` | [`ReplaceRequest`] | [`VoterList`], the voters until then |
+//! | `POST /v1/voters/force` | [`ForceRequest`] | [`Forced`] |
 //! | `GET /v1/recovery` | | [`RecoveryView`] |
 //! | `POST /v1/recovery` | [`RecoverRequest`] | [`Recovered`] |
 //! | `GET /v1/version` | | [`VersionInfo`] |
@@ -26,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::assignment::{Order, Role};
-use crate::node::{Cordon, InstanceState, Node, NodeStatus};
+use crate::node::{Cordon, InstanceState, Node, NodeStatus, VoterList};
 use crate::partition::PartitionSet;
 use crate::status::AppStatus;
 use crate::takeover::TakeOver;
@@ -143,6 +145,37 @@ pub struct Failovers {
     pub app: String,
     /// The latest first.
     pub takeovers: Vec<TakeOver>,
+}
+
+/// Has one node vote instead of another (rules B5).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReplaceRequest {
+    /// The voter that goes.
+    pub old: String,
+    /// The node that comes.
+    pub new: String,
+}
+
+/// Vouches that voters are dead, where a majority of them is gone for good (rule B5.5).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ForceRequest {
+    /// The voters that are dead.
+    pub dead: Vec<String>,
+    /// Number of the set that the operator saw, which signs it; without it nothing is done, and the answer says what would be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<u64>,
+}
+
+/// What a force does, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Forced {
+    /// Number of the set until then.
+    pub set: u64,
+    /// The voters that are left, and the number they go on under.
+    pub next: VoterList,
 }
 
 /// Sets a node apart.

@@ -186,20 +186,36 @@ pub struct ActiveRecord {
 }
 
 impl ActiveRecord {
+    /// The first record of an App: nobody was active before, so there is nothing to tell of a former holder.
+    #[must_use]
+    pub fn first(mut self) -> Self {
+        if let Some(takeover) = &mut self.takeover {
+            takeover.cause = Cause::First;
+            (takeover.last_renewal_us, takeover.deadline_us, takeover.free_us) = (None, None, None);
+        }
+        self
+    }
+
     /// The record that follows `before`, which it replaces: the same tenure keeps what is known of it, a later one of the same App puts the
     /// former into its history.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
         if before.uid != self.uid {
-            return self;
+            return self.first();
         }
         if (before.epoch, &before.node) == (self.epoch, &self.node) {
             self.history.clone_from(&before.history);
             let known = before.takeover.as_ref();
             match &mut self.takeover {
                 Some(now) => {
-                    now.from = known.and_then(|k| k.from.clone());
-                    now.cause = known.map_or(now.cause, |k| k.cause);
+                    // What the first report knew of the time before stands; this one may tell later steps.
+                    if let Some(known) = known {
+                        now.from.clone_from(&known.from);
+                        if now.cause != Cause::HandOver {
+                            now.cause = known.cause;
+                            (now.last_renewal_us, now.deadline_us, now.free_us) = (known.last_renewal_us, known.deadline_us, known.free_us);
+                        }
+                    }
                 }
                 None => self.takeover.clone_from(&before.takeover),
             }

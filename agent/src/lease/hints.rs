@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use cluster_fence::clock;
 use cluster_lease::message::Message;
-use cluster_lease::time::Time;
+use cluster_lease::time::{Span, Time};
 use cluster_lease::types::{Epoch, Slot};
 
 use super::DEFAULT_T;
 use super::host::Host;
 use super::view::Acquired;
+
+/// The former holder's word to its successor may come so long after the grant.
+const LATE: Span = Span::from_millis(1_000);
 
 /// The first hint after a tenure.
 #[derive(Debug, Clone, Copy)]
@@ -39,14 +42,20 @@ impl Host {
             if !matches!(slot, Slot::Named(_)) {
                 break;
             }
-            if !self.state.wanted.contains_key(&slot) {
+            let Some(t) = self.state.wanted.get(&slot).map(|w| w.t) else { continue };
+            // The voters may have told first: then its word comes after the grant, and still says why the slot was free.
+            if let Some(acquired) = self.state.acquired.get_mut(&slot).filter(|a| handed && epoch.0 < a.epoch) {
+                if !acquired.handed && at - acquired.granted < LATE {
+                    acquired.handed = true;
+                    self.state.dirty = true;
+                }
                 continue;
             }
             let hint = self.state.hints.entry(slot).or_insert(Hint { epoch, at, handed });
-            if epoch > hint.epoch {
+            // Those after one tenure come together. What a failed attempt of another left free earlier is another matter.
+            if epoch > hint.epoch || at - hint.at > t || handed && !hint.handed {
                 *hint = Hint { epoch, at, handed };
             }
-            hint.handed |= handed;
         }
     }
 

@@ -190,6 +190,7 @@ impl Host {
                 self.holder_events(events);
             }
             Command::WantVoters(list) => self.state.voting.want(members_of(&list)),
+            Command::ForceVoters(list) => self.force_voters(&list),
             Command::Restarting(done) => {
                 self.holder_events(vec![Event::RenewLong]);
                 self.state.restarting = Some((clock::now() + RESTART_WAIT, done));

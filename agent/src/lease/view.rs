@@ -88,6 +88,8 @@ pub enum Command {
     Stopped(Vec<(Slot, u64)>),
     /// Who should vote, as the leading controller sees it.
     WantVoters(Vec<VoterMember>),
+    /// An operator vouches that all voters but these are dead.
+    ForceVoters(VoterList),
     /// The agent is about to be restarted: renew with the longest T (rule P6), then answer.
     Restarting(tokio::sync::oneshot::Sender<()>),
 }

@@ -3,13 +3,15 @@
 
 use cluster_fence::clock;
 use cluster_lease::change::{SetChange, Stage};
-use cluster_lease::message::SetAnswer;
+use cluster_lease::message::{Message, SetAnswer, SetAsk, SetStep};
 use cluster_lease::set::{Member, VoterSet};
 use cluster_lease::time::{Span, Time};
 use cluster_lease::types::SetNo;
+use cluster_schemas::node::VoterList;
 use tracing::{info, warn};
 
 use super::host::Host;
+use super::view::set_of;
 
 /// A voter begins this much later than the one before it in the set, so that as a rule one drives.
 const APART: Span = Span::from_millis(3_000);
@@ -21,6 +23,9 @@ const GIVE_UP: Span = Span::from_millis(60_000);
 pub(super) struct Voting {
     /// Who should vote; none before a controller said.
     wanted: Option<Vec<Member>>,
+    /// That was said since the present set was installed. What was said before may be what led to another one: a voter that has just joined
+    /// by an order that it did not hear yet would lead the set back.
+    told: bool,
     /// Since when this node could drive a change and none is under way.
     since: Option<Time>,
     change: Option<(SetChange, Time)>,
@@ -28,10 +33,16 @@ pub(super) struct Voting {
 
 impl Voting {
     pub(super) fn want(&mut self, wanted: Vec<Member>) {
+        self.told = true;
         if self.wanted.as_ref() != Some(&wanted) {
             self.wanted = Some(wanted);
             self.since = None;
         }
+    }
+
+    /// Another set is installed.
+    pub(super) const fn installed(&mut self) {
+        self.told = false;
     }
 
     pub(super) fn next_wake(&self) -> Option<Time> {
@@ -93,7 +104,7 @@ impl Host {
         // A voter that was away may have skipped sets: it knows no pair of which one follows the other, and leaves the rest to those that do.
         let former = journal.former.clone().filter(|former| !journal.committed && former.check_next(&current).is_ok());
         let half_done = former.map(|former| (former, current.clone()));
-        let wanted = self.state.voting.wanted.as_deref();
+        let wanted = self.state.voting.wanted.as_deref().filter(|_| self.state.voting.told);
         let next = half_done.or_else(|| {
             let promised = journal.prepared.clone();
             promised.or_else(|| next_set(&current, wanted?)).map(|next| (current.clone(), next))
@@ -105,6 +116,25 @@ impl Host {
         };
         let since = *self.state.voting.since.get_or_insert(now);
         (now - since >= APART.times(rank as u64)).then_some(next)
+    }
+
+    /// `voters force`: this node's voter, if it is one of those that are left, goes on in the set of these alone.
+    pub(super) fn force_voters(&mut self, list: &VoterList) {
+        let journal = self.voter.journal();
+        let Some(next) = set_of(list).filter(|next| next.has(journal.voter)) else { return };
+        if journal.set.as_ref().is_none_or(|set| set.number() >= next.number()) {
+            return;
+        }
+        warn!(
+            number = next.number().0,
+            voters = next.members().len(),
+            "an operator vouches that the other voters are dead: they count no more"
+        );
+        // A change that was under way led from a set that is void now.
+        self.state.voting.change = None;
+        let me = self.node.name.clone();
+        let ask = SetAsk { cluster: self.cluster, voter: journal.voter, reply_to: me.clone(), step: SetStep::Force(next) };
+        self.send(me, Message::SetAsk(ask));
     }
 
     pub(super) fn voter_answered(&mut self, answer: &SetAnswer) {

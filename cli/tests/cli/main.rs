@@ -6,6 +6,7 @@ mod delete;
 mod fake;
 mod get;
 mod node;
+mod operate;
 mod ring;
 mod servers;
 mod setup;

@@ -7,6 +7,7 @@ mod operate;
 mod problem;
 mod recovery;
 mod rings;
+mod voters;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Json, Router, middleware};
-use cluster_bus::{Bucket, Bus, CordonOrder, HandoverOrder, Kv, RecoveryRecord, Removal, StoreMark};
+use cluster_bus::{Bucket, Bus, CordonOrder, HandoverOrder, Kv, RecoveryRecord, Removal, StoreMark, VotersOrder};
 use cluster_schemas::App;
 use cluster_schemas::api::VersionInfo;
 use tokio::net::TcpListener;
@@ -42,6 +43,8 @@ pub struct Stores {
     pub cordons: Kv<CordonOrder>,
     /// Singletons that operators asked to move.
     pub handovers: Kv<HandoverOrder>,
+    /// An operator's order to replace a voter.
+    pub voters: Kv<VotersOrder>,
 }
 
 impl Stores {
@@ -54,6 +57,7 @@ impl Stores {
             removals: bus.open(Bucket::Nodes).await,
             cordons: bus.open(Bucket::Nodes).await,
             handovers: bus.open(Bucket::Assignments).await,
+            voters: bus.open(Bucket::Assignments).await,
         }
     }
 }
@@ -61,6 +65,8 @@ impl Stores {
 /// What the handlers share.
 #[derive(Debug)]
 pub struct Api {
+    /// Core NATS, for what must not wait for a store.
+    pub bus: Bus,
     /// Caches.
     pub world: SharedWorld,
     /// The buckets; none until they could be opened.
@@ -100,6 +106,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/rings/{app}/locate", get(rings::locate))
         .route("/v1/failovers", get(operate::failovers))
         .route("/v1/failovers/{app}", get(operate::failovers_of))
+        .route("/v1/voters/replace", post(voters::replace))
+        .route("/v1/voters/force", post(voters::force))
         .route("/v1/recovery", get(recovery::show).post(recovery::sign))
         .route("/v1/version", get(version))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_token));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster_bus::{
     Bucket, Bus, Change, LEADER_KEY, LeaderRecord, MARK_KEY, RECOVERY_KEY, REMOVAL_PREFIX, RecoveryRecord, Removal, Revised, StoreMark,
+    VOTERS_KEY, VotersOrder,
 };
 use cluster_schemas::App;
 use serde::de::DeserializeOwned;
@@ -76,8 +77,9 @@ pub(super) async fn feed_records(bus: Bus, world: SharedWorld) {
             Change::Listed(mut all) => {
                 let record = all.remove(LEADER_KEY).and_then(|entry| read::<LeaderRecord>(LEADER_KEY, entry));
                 let recovery = all.remove(RECOVERY_KEY).and_then(|entry| read::<RecoveryRecord>(RECOVERY_KEY, entry)).map(|r| r.value);
+                let order = all.remove(VOTERS_KEY).and_then(|entry| read::<VotersOrder>(VOTERS_KEY, entry)).map(|r| r.value);
                 world.change(|w| {
-                    (w.record, w.recovery, w.records_listed) = (record, recovery, true);
+                    (w.record, w.recovery, w.voters_order, w.records_listed) = (record, recovery, order, true);
                     true
                 });
             }
@@ -89,6 +91,11 @@ pub(super) async fn feed_records(bus: Bus, world: SharedWorld) {
                 let recovery = read::<RecoveryRecord>(&key, entry).map(|r| r.value);
                 set(&world, |w| &mut w.recovery, recovery);
             }
+            Change::Put { key, entry } if key == VOTERS_KEY => {
+                let order = read::<VotersOrder>(&key, entry).map(|r| r.value);
+                set(&world, |w| &mut w.voters_order, order);
+            }
+            Change::Deleted { key } if key == VOTERS_KEY => set(&world, |w| &mut w.voters_order, None),
             Change::Deleted { key } if key == LEADER_KEY => set(&world, |w| &mut w.record, None),
             Change::Deleted { key } if key == RECOVERY_KEY => set(&world, |w| &mut w.recovery, None),
             Change::Put { .. } | Change::Deleted { .. } => {}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cluster_schemas::Heartbeat;
-use cluster_schemas::node::VoterMember;
+use cluster_schemas::node::{VoterList, VoterMember};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,15 @@ pub struct Beat {
     /// Who should vote (rule B5.5); empty while the leader cannot say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub voters: Vec<VoterMember>,
+}
+
+/// An operator vouches that voters are dead: those that are left go on by themselves (`clusterctl voters force`). Said over core NATS, for
+/// with the voters the stores' majority may be gone too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForceOrder {
+    /// The set to install: those that are left, under a number that no change in progress can have.
+    pub next: VoterList,
 }
 
 /// A stream of messages of one type; what cannot be read is logged and left out.
@@ -76,6 +85,19 @@ impl Bus {
     /// Only after the connection was closed for good.
     pub async fn beats(&self) -> Result<Beats<Beat>, async_nats::SubscribeError> {
         self.subscribe(self.names().beat()).await
+    }
+
+    /// Sends an order to go on with the voters that are left; as with heartbeats, now or never.
+    pub async fn publish_force(&self, order: &ForceOrder) {
+        self.publish(self.names().force_voters(), order).await;
+    }
+
+    /// Hears orders to go on with the voters that are left.
+    ///
+    /// # Errors
+    /// Only after the connection was closed for good.
+    pub async fn forces(&self) -> Result<Beats<ForceOrder>, async_nats::SubscribeError> {
+        self.subscribe(self.names().force_voters()).await
     }
 
     async fn subscribe<T>(&self, subject: String) -> Result<Beats<T>, async_nats::SubscribeError> {

@@ -16,13 +16,13 @@ mod names;
 mod records;
 mod watch;
 
-pub use beats::{Beat, Beats};
+pub use beats::{Beat, Beats, ForceOrder};
 pub use config::NatsConfig;
 pub use connection::{Bus, ConnectError};
 pub use kv::{KeyState, Kv, KvError, LeaderRecord, Revised};
 pub use lease_link::{Arrived, LeaseLink, server_orders};
-pub use names::{Bucket, CORDON_PREFIX, HANDOVER_PREFIX, LEADER_KEY, MARK_KEY, Names, RECOVERY_KEY, REMOVAL_PREFIX};
-pub use records::{CordonOrder, HandoverOrder, RecoveryRecord, Removal, StoreMark};
+pub use names::{Bucket, CORDON_PREFIX, HANDOVER_PREFIX, LEADER_KEY, MARK_KEY, Names, RECOVERY_KEY, REMOVAL_PREFIX, VOTERS_KEY};
+pub use records::{CordonOrder, HandoverOrder, RecoveryRecord, Removal, StoreMark, VotersOrder};
 pub use watch::{Change, Watch};
 
 /// Largest message or stored value, in bytes (rule N6).

@@ -15,6 +15,9 @@ pub const CORDON_PREFIX: &str = "cordon.";
 /// Keys of switchovers ([`HandoverOrder`](crate::HandoverOrder)) in [`Bucket::Assignments`] begin so; the App's name follows.
 pub const HANDOVER_PREFIX: &str = "switchover.";
 
+/// Key of an operator's order to replace a voter ([`VotersOrder`](crate::VotersOrder)) in [`Bucket::Assignments`].
+pub const VOTERS_KEY: &str = "voters";
+
 /// The KV buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bucket {
@@ -95,6 +98,12 @@ impl Names {
     #[must_use]
     pub fn lease_to(&self, to: &str) -> String {
         format!("{}.lease.*.{to}", self.cluster)
+    }
+
+    /// Subject of orders to go on with the voters that are left.
+    #[must_use]
+    pub fn force_voters(&self) -> String {
+        format!("{}.voters.force", self.cluster)
     }
 
     /// Subject of the leading controller's beats.

@@ -56,3 +56,15 @@ pub struct HandoverOrder {
     /// When it was asked for, RFC 3339.
     pub at: String,
 }
+
+/// An operator's order to have one node vote instead of another; deleted once it is so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VotersOrder {
+    /// The voter that goes.
+    pub old: String,
+    /// The node that comes.
+    pub new: String,
+    /// When it was asked for, RFC 3339.
+    pub at: String,
+}

@@ -1,0 +1,60 @@
+//! Who votes on leases, by an operator's word (rules B5).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use cluster_bus::{ForceOrder, VOTERS_KEY, VotersOrder};
+use cluster_schemas::api::{ForceRequest, Forced, ReplaceRequest};
+use cluster_schemas::node::VoterList;
+use tracing::{info, warn};
+
+use super::{Api, ApiError};
+use crate::voters::{judge_force, judge_replace};
+use crate::world::World;
+
+fn known(world: &World) -> Result<&VoterList, ApiError> {
+    world.voters().ok_or_else(|| ApiError::unavailable("it is not known yet who votes"))
+}
+
+/// `POST /v1/voters/replace`
+pub async fn replace(State(api): State<Arc<Api>>, body: Result<Json<ReplaceRequest>, JsonRejection>) -> Result<Json<VoterList>, ApiError> {
+    let Json(request) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let current = {
+        let world = api.world.read();
+        let current = known(&world)?;
+        judge_replace(current, &world.electors(Instant::now()), &request.old, &request.new).map_err(ApiError::conflict)?;
+        current.clone()
+    };
+    let kv = &api.stores()?.voters;
+    let order = VotersOrder { old: request.old, new: request.new, at: format!("{:.0}", jiff::Timestamp::now()) };
+    match kv.get(VOTERS_KEY).await? {
+        // One at a time; a later order takes the place of one that was not carried out.
+        Some(present) => drop(kv.update(VOTERS_KEY, &order, present.revision).await?),
+        None => drop(kv.create(VOTERS_KEY, &order).await?),
+    }
+    info!(old = order.old, new = order.new, "a voter is to be replaced");
+    Ok(Json(current))
+}
+
+/// `POST /v1/voters/force`
+pub async fn force(State(api): State<Arc<Api>>, body: Result<Json<ForceRequest>, JsonRejection>) -> Result<Json<Forced>, ApiError> {
+    let Json(request) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let (next, number) = {
+        let world = api.world.read();
+        let current = known(&world)?;
+        if request.set.is_some_and(|set| set != current.number) {
+            return Err(ApiError::conflict(format!("the voters are set {} now: look again before you force them", current.number)));
+        }
+        let next = judge_force(current, &world.electors(Instant::now()), &request.dead).map_err(ApiError::conflict)?;
+        (next, current.number)
+    };
+    if request.set.is_some() {
+        let left: Vec<&str> = next.voters.iter().map(|v| v.node.as_str()).collect();
+        warn!(dead = request.dead.join(","), left = left.join(","), number = next.number, "an operator vouches that voters are dead");
+        api.bus.publish_force(&ForceOrder { next: next.clone() }).await;
+    }
+    Ok(Json(Forced { set: number, next }))
+}
