@@ -9,6 +9,7 @@ mod probe;
 mod process;
 mod rest;
 mod stage;
+mod switchover;
 
 use std::io::Write;
 
@@ -17,7 +18,7 @@ use crate::tour::{self, Failure};
 /// All figures of the lab.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
-    [&tour::NAMES[..], &apply::NAMES, &rest::NAMES, &gap::NAMES, &leases::NAMES].concat()
+    [&tour::NAMES[..], &apply::NAMES, &rest::NAMES, &gap::NAMES, &leases::NAMES, &switchover::NAMES].concat()
 }
 
 /// Measures the figures that `wanted` names (all when empty) in labs of this name. `runs` says how many labs those of the tour take,
@@ -42,6 +43,9 @@ pub fn measure(name: &str, wanted: &str, runs: usize, faults: usize, out: &mut i
     }
     if asked(&gap::NAMES) {
         gap::measure(name, faults, out)?;
+    }
+    if asked(&switchover::NAMES) {
+        switchover::measure(name, faults, out)?;
     }
     if asked(&leases::NAMES) {
         leases::measure(name, wanted, out)?;

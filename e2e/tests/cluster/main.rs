@@ -18,6 +18,7 @@ mod http;
 mod input;
 mod keep;
 mod observe;
+mod operators;
 mod patterns;
 mod placement;
 mod servers;
@@ -60,6 +61,10 @@ fn main() -> ExitCode {
             hooks_run_when_partitions_come_and_go,
             a_disk_that_takes_nothing_is_told_and_harms_nothing,
         ],
+        operators: [
+            a_switchover_hands_over_to_the_named_node_and_stays,
+            a_cordoned_node_gets_nothing_new_and_a_drained_one_has_nothing,
+        ],
         agents: [
             a_restarted_or_killed_agent_adopts_what_runs,
             agents_killed_between_any_two_steps_converge,
@@ -89,5 +94,7 @@ fn main() -> ExitCode {
             partitions_have_one_owner_whatever_fails,
         ],
         crash: [a_crashed_node_is_replaced_and_rejoins_without_a_second_fail_over],
+        // Others vote after it than the first three nodes, which the scenarios above count on.
+        operators: [a_voter_is_replaced_and_a_dead_majority_is_forced],
     ])
 }
