@@ -247,7 +247,7 @@ impl Host {
             return;
         }
         self.state.known_set = set.number().0;
-        self.state.voting.installed();
+        self.state.voting.installed(set.number());
         self.state.dirty = true;
         info!(number = set.number().0, voters = set.members().len(), "voter set learned");
         if self.holder.is_some() {

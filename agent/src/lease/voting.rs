@@ -40,9 +40,13 @@ impl Voting {
         }
     }
 
-    /// Another set is installed.
-    pub(super) const fn installed(&mut self) {
+    /// Another set is installed: a change to an earlier one leads nowhere.
+    pub(super) fn installed(&mut self, number: SetNo) {
         self.told = false;
+        if self.change.as_ref().is_some_and(|(change, _)| change.next().number() < number) {
+            self.change = None;
+            self.since = None;
+        }
     }
 
     pub(super) fn next_wake(&self) -> Option<Time> {
@@ -130,8 +134,6 @@ impl Host {
             voters = next.members().len(),
             "an operator vouches that the other voters are dead: they count no more"
         );
-        // A change that was under way led from a set that is void now.
-        self.state.voting.change = None;
         let me = self.node.name.clone();
         let ask = SetAsk { cluster: self.cluster, voter: journal.voter, reply_to: me.clone(), step: SetStep::Force(next) };
         self.send(me, Message::SetAsk(ask));
