@@ -284,12 +284,26 @@ impl World {
             self.holder = None;
         }
         // confirm: 1 promises to outlive the loss of the active, once.
-        if was_active && !self.wiped && self.policy.confirm > 0 && self.rng.chance(25) {
+        if was_active && !self.wiped && self.policy.confirm > 0 && self.rng.chance(25) && self.standbys_hold_all(at) {
             self.wiped = true;
             self.nodes[at].wipe();
             self.survived[at].clear();
         }
         Ok(())
+    }
+
+    /// Whether a standby besides `at` holds each confirmed state. Else `at` was itself the standby that confirmed one, in an epoch before its
+    /// own, and losing it is a loss of a standby and of that epoch's active: more than `confirm: 1` promises to outlive.
+    fn standbys_hold_all(&self, at: usize) -> bool {
+        let holds = |state: u64| {
+            self.nodes.iter().enumerate().filter(|(node, _)| *node != at).any(|(_, node)| {
+                let Some(member) = &node.member else { return false };
+                let starts = member.chain().starts();
+                let mine = |epoch: u64| starts.iter().any(|start| start.epoch == epoch && start.node == node.name);
+                member.log().entries().any(|entry| entry.position.checksum == state && !mine(entry.position.epoch))
+            })
+        };
+        self.ledger.confirmed.iter().all(|state| holds(*state))
     }
 
     fn restart(&mut self) -> Outcome {
