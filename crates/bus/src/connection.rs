@@ -16,8 +16,9 @@ use crate::names::{Bucket, Names};
 
 /// A dead server is found after two of these without an answer.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// Longest wait for one server to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(700);
+/// Longest wait for one server to accept a connection: two ways there and back over a slow network, and one frozen server in the list
+/// still leaves time before a node counts as lost.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Wait between attempts to connect; the first is made at once.
 const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 /// Longest wait for an answer of JetStream. A stream without a leader answers nothing for 4 to 8 s (design section 2).

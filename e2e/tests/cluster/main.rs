@@ -22,6 +22,7 @@ mod operators;
 mod patterns;
 mod placement;
 mod servers;
+mod slow;
 mod split;
 
 use std::process::ExitCode;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
             a_killed_leading_controller_stops_nothing,
             a_deposed_leaders_late_write_is_refused,
         ],
+        slow: [a_slow_nats_does_no_harm],
         servers: [
             nats_restarted_one_by_one_and_all_at_once_stops_no_pool,
             nats_away_for_ten_seconds_stops_no_pool,
