@@ -364,7 +364,7 @@ mod tests {
         assert!(matches!(collect(true), Err(LabError::Missing { files, .. }) if files == std::slice::from_ref(&nats)));
         touch(&nats);
         assert_eq!(collect(true).unwrap().programs, std::slice::from_ref(&nats));
-        assert!(matches!(collect(false), Err(LabError::Missing { files, .. }) if files.len() == 6));
+        assert!(matches!(collect(false), Err(LabError::Missing { files, .. }) if files.len() == PROGRAMS.len() + UNITS.len()));
         for name in PROGRAMS {
             touch(&bin.join(name));
         }

@@ -362,7 +362,8 @@ fn stand_ins(dir: &std::path::Path, agent: &str) -> UpOptions {
     }
     let sleep = "exec sleep infinity";
     let clusterctl = "echo I am clusterctl of $CLUSTERCTL_CONFIG; exit 3";
-    for (name, script) in [("cluster-agent", agent), ("cluster-controller", sleep), ("demo", sleep), ("clusterctl", clusterctl)] {
+    let others = [("cluster-controller", sleep), ("cluster-gates", "exit 0"), ("demo", sleep), ("clusterctl", clusterctl)];
+    for (name, script) in [("cluster-agent", agent)].into_iter().chain(others) {
         fs::write(bin.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
