@@ -18,7 +18,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::leadership::{Lead, Leadership, LeadershipHandle};
 use crate::recovery::{Gate, Hold, assess, signed};
-use crate::world::{ActiveRecord, SharedWorld};
+use crate::world::{ActiveRecord, SharedWorld, is_later};
 use crate::{handover, orders, status, voters};
 
 /// Time passes for heartbeats without any message; this often the loop looks.
@@ -77,7 +77,7 @@ impl Planned {
 
     /// Whether a successor's assignments were read already, before the news of it arrived: no plan of this one could be newer (rule C3).
     fn has_later(&self, lead: &Lead) -> bool {
-        self.assignments.values().any(|a| a.order.incarnation == lead.incarnation && a.order.term > lead.term)
+        self.assignments.values().any(|a| is_later(&a.order, &lead.incarnation, lead.term))
     }
 
     /// The same content for `node` again, newer than what is stored and than what was written.
@@ -390,7 +390,7 @@ async fn put_right(kv: &Kv<Assignment>, world: &SharedWorld, lead: &Lead, planne
             continue;
         }
         let found = found.map(|f| f.value);
-        if found.as_ref().is_some_and(|f| f.order.incarnation == lead.incarnation && f.order.term > lead.term) {
+        if found.as_ref().is_some_and(|f| is_later(&f.order, &lead.incarnation, lead.term)) {
             // A successor wrote it, of whom this one has not heard yet.
             return Err(PassError::Deposed);
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use cluster_bus::{Beat, CordonOrder, HandoverOrder, LeaderRecord, RecoveryRecord, Removal, Revised, StoreMark, VotersOrder};
 use cluster_planner::{Liveness, NodeInput};
 use cluster_schemas::api::{NodeState, NodeView};
+use cluster_schemas::assignment::Order;
 use cluster_schemas::node::Cordon;
 use cluster_schemas::{App, AppStatus, Assignment, Heartbeat, Node, NodeStatus};
 use tokio::sync::watch;
@@ -64,6 +65,12 @@ pub struct World {
     pub leader: Option<(Instant, Beat)>,
     /// Since when heartbeats are listened to without interruption: silence counts from here at the earliest.
     pub listening_since: Instant,
+}
+
+/// Whether an order of this store is of a later leadership than `term`. Terms of other stores cannot be compared (rule C3).
+#[must_use]
+pub fn is_later(order: &Order, incarnation: &str, term: u64) -> bool {
+    order.incarnation == incarnation && order.term > term
 }
 
 impl World {
@@ -147,7 +154,7 @@ impl World {
         let heartbeats = self.heartbeats.values().filter_map(|(_, h)| h.assignment.as_ref());
         let statuses = self.statuses.iter().flatten().filter_map(|(_, s)| s.value.assignment.as_ref());
         let stored = self.assignments.iter().flatten().map(|(_, a)| &a.value.order);
-        heartbeats.chain(statuses).chain(stored).any(|order| order.incarnation == incarnation && order.term > term)
+        heartbeats.chain(statuses).chain(stored).any(|order| is_later(order, incarnation, term))
     }
 
     /// The highest term seen anywhere (rule C3).
