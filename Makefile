@@ -21,8 +21,8 @@ setup: ## Debian packages, cargo-nextest, the pinned nats-server
 build: setup ## all programs, debug
 	cargo build --workspace --bins
 
-demo: build ## five real nodes: apply a platform, pull the plug of the busiest, see everything go on
-	$(CARGO_TARGET_DIR)/debug/tour
+demo: build ## five real nodes: apply a platform, pull the plug of the busiest, see everything go on (LEASE=2000: another lease, in ms)
+	$(CARGO_TARGET_DIR)/debug/tour $(if $(LEASE),--lease $(LEASE))
 
 test: test-units test-lab ## everything that must hold
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use cluster_e2e::{Frame, Lab, LabError, Link, NATS_PORT, NodeId, Power, Result, Tap, UpOptions, wait_until};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 fn bare(name: &str, nodes: u8) -> UpOptions {
     UpOptions::new(nodes).bare().named(name)
@@ -159,7 +159,7 @@ fn commands_run_inside(lab: &Lab) -> Result<()> {
     for _ in 0..10 {
         lab.exec(1, ["true"])?.ok()?;
     }
-    assert!(started.elapsed() < Duration::from_secs(1), "an exec takes {:?}", started.elapsed() / 10);
+    assert!(started.elapsed() < Duration::from_secs(5), "an exec takes {:?}", started.elapsed() / 10);
     Ok(())
 }
 
@@ -267,7 +267,7 @@ fn crash_lets_nothing_out_and_boot_keeps_the_disk(lab: &Lab) -> Result<()> {
     let goodbyes: Vec<String> = frames.iter().filter(|frame| frame.time >= crash.started && says_goodbye(frame)).map(describe).collect();
     assert!(goodbyes.is_empty(), "the dying node says goodbye: {goodbyes:?}");
     let gone = crash.empty.duration_since(crash.started).unwrap();
-    assert!(gone < Duration::from_secs(1), "the power cut took {gone:?}");
+    assert!(gone < Duration::from_secs(5), "the power cut took {gone:?}");
     eprintln!(
         "crash: port out after {:?}, killed after {:?}, empty after {gone:?}; {before} frames before, last of all frames {:?} before the port was out",
         crash.unplugged.duration_since(crash.started).unwrap(),

@@ -10,7 +10,7 @@ use cluster_agent::drivers::unit_text::owned;
 use cluster_agent::drivers::{UnitState, Units as _};
 use tokio::sync::watch;
 
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// A program that lives long and takes any arguments; part of every Debian.
 pub(crate) const SLEEPER: &str = "/usr/bin/perl -e 'sleep 1000'";
 

@@ -9,7 +9,7 @@ use cluster_agent::drivers::{Held, VipError, Vips as _};
 use super::conflicts::{STRANGER, announced, both, heard_while, ip, next};
 use crate::common::netns::Netns;
 use crate::common::packets::{claim, claim_over};
-use crate::{LONG, vip};
+use crate::{LONG, SOON, vip};
 
 #[test]
 fn a_link_that_comes_up_again_is_told_again() {
@@ -77,9 +77,8 @@ fn a_vip_that_somebody_deletes_is_noticed_and_put_back() {
     a.block_on(async || {
         let driver = Netlink::new();
         let mut changes = driver.changes();
-        let limit = Duration::from_secs(2);
         // Interfaces that come up settle first.
-        while tokio::time::timeout(limit, changes.changed()).await.is_ok() {}
+        while tokio::time::timeout(Duration::from_secs(2), changes.changed()).await.is_ok() {}
         for (vip, command) in both("eth0").iter().zip([
             ["address", "del", "10.0.0.100/32", "dev", "eth0"].as_slice(),
             // As networkd does with what it does not know.
@@ -89,7 +88,7 @@ fn a_vip_that_somebody_deletes_is_noticed_and_put_back() {
             changes.mark_unchanged();
             a.ip(command);
             let start = Instant::now();
-            tokio::time::timeout(limit, changes.changed()).await.expect("somebody deleted the address").unwrap();
+            tokio::time::timeout(SOON, changes.changed()).await.expect("somebody deleted the address").unwrap();
             assert!(!driver.present(vip).await.unwrap(), "{}", vip.address);
             // What the worker does about it.
             assert_eq!(driver.hold(vip, LONG).await.unwrap(), Held::Fresh);
@@ -122,7 +121,7 @@ fn an_interface_that_is_switched_off_and_on_has_its_vips_again() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         changes.mark_unchanged();
         a.ip(&["link", "set", "eth0", "up"]);
-        tokio::time::timeout(Duration::from_secs(2), changes.changed()).await.expect("the link is up again").unwrap();
+        tokio::time::timeout(SOON, changes.changed()).await.expect("the link is up again").unwrap();
         for vip in both("eth0") {
             // The kernel kept the one and dropped the other; the networks of both are gone.
             let found = driver.hold(&vip, LONG).await.unwrap();
@@ -151,7 +150,7 @@ fn an_interface_that_is_made_anew_gets_its_vips_anew() {
         a.ip(&["link", "add", "eth0", "type", "veth", "peer", "name", "other"]);
         a.ip(&["link", "set", "other", "up"]);
         a.ip(&["link", "set", "eth0", "up"]);
-        tokio::time::timeout(Duration::from_secs(2), changes.changed()).await.expect("there is a new link").unwrap();
+        tokio::time::timeout(SOON, changes.changed()).await.expect("there is a new link").unwrap();
         let mut conflicts = driver.conflicts();
         for vip in both("eth0") {
             assert_eq!(driver.hold(&vip, LONG).await.unwrap(), Held::Fresh);

@@ -173,7 +173,7 @@ fn main() {
     };
     let print_time = |name: &str, (wall, cpu): (f64, f64)| {
         print(name, wall, "ms", "median");
-        print(name, cpu, "ms", "median on cpu");
+        print(&format!("{}_cpu_ms", name.trim_end_matches("_ms")), cpu, "ms", "median");
     };
     let nodes: BTreeMap<String, NodeInput> = (0..count).map(|n| (format!("n{n:04}"), node(n))).collect();
     let mut cluster = Cluster { apps, nodes, assignments: BTreeMap::new(), floors: BTreeMap::new(), handovers: BTreeMap::new() };
@@ -181,8 +181,8 @@ fn main() {
     print_time("plan_full_ms", time(|| plan(&cluster.input())));
     let first = plan(&cluster.input());
     print_time("check_full_ms", time(|| check::check(&cluster.input(), &first)));
-    print("violations_full", check::check(&cluster.input(), &first).len() as f64, "violations", "count");
-    print("entries", first.assignments.values().map(|a| a.apps.len()).sum::<usize>() as f64, "entries", "count");
+    print("violations_full", check::check(&cluster.input(), &first).len() as f64, "violations", "single");
+    print("entries", first.assignments.values().map(|a| a.apps.len()).sum::<usize>() as f64, "entries", "single");
     cluster.settle();
     print_time("plan_unchanged_ms", time(|| plan(&cluster.input())));
     let steady = plan(&cluster.input());
@@ -202,12 +202,12 @@ fn main() {
     print_time("plan_leased_node_lost_ms", time(|| plan_leased(&cluster.input())));
     let made: Plan = plan(&cluster.input());
     print_time("check_node_lost_ms", time(|| check::check(&cluster.input(), &made)));
-    print("violations_node_lost", check::check(&cluster.input(), &made).len() as f64, "violations", "count");
-    print("assignments_changed_node_lost", made.changed(&cluster.input()).count() as f64, "assignments", "count");
+    print("violations_node_lost", check::check(&cluster.input(), &made).len() as f64, "violations", "single");
+    print("assignments_changed_node_lost", made.changed(&cluster.input()).count() as f64, "assignments", "single");
     cluster.settle();
     let after = cluster.owners(&cluster.assignments);
     let moved = before.iter().filter(|(partition, node)| after.get(*partition) != Some(*node)).count();
-    print("ring_moved", moved as f64, "partitions", "count");
+    print("ring_moved", moved as f64, "partitions", "single");
     // Each ring that lost a member gets a new one where it is capped: what was lost moves, and nothing has to move besides.
-    print("ring_moved_lower_bound", had as f64, "partitions", "count");
+    print("ring_moved_lower_bound", had as f64, "partitions", "single");
 }

@@ -77,13 +77,13 @@ pub(super) fn measure(name: &str, faults: usize, out: &mut impl Write) -> Result
     let doubles = killed(&lab, &mut witness, faults)?;
     let during = seen.ledger.overlaps.len();
     let told = json!({ "tool": "ours", "killed": "agent", "of": faults, "during_faults": during });
-    line::single(out, NAMES[1], "", doubles, &told)?;
+    line::single(out, NAMES[1], "1", doubles, &told)?;
 
     let pair = keepalived::start(&lab)?;
     let gaps = pair.crashes(&witness, faults)?;
     line::median(out, NAMES[0], "ms", &gaps, &json!({ "tool": "keepalived", "case": "crash", "advert_int_ms": 100, "probe_ms": 2 }))?;
     let doubles = pair.kills(&mut witness, faults)?;
-    line::single(out, NAMES[1], "", doubles, &json!({ "tool": "keepalived", "killed": "keepalived", "of": faults }))
+    line::single(out, NAMES[1], "1", doubles, &json!({ "tool": "keepalived", "killed": "keepalived", "of": faults }))
 }
 
 /// Waits until somebody has a thing, and says who.

@@ -13,24 +13,29 @@ fn round(value: f64) -> f64 {
 }
 
 /// A figure of one value.
-pub(super) fn single(out: &mut impl Write, name: &str, unit: &str, value: f64, parameters: &Value) -> Result<(), Failure> {
-    write(out, &json!({ "name": name, "value": round(value), "unit": unit, "parameters": parameters }))
+pub(crate) fn single(out: &mut impl Write, name: &str, unit: &str, value: f64, parameters: &Value) -> Result<(), Failure> {
+    write(out, &json!({ "name": name, "value": round(value), "unit": unit, "stat": "single", "parameters": parameters }))
 }
 
-/// The median of some values, with the least and the greatest.
-pub(super) fn median(out: &mut impl Write, name: &str, unit: &str, values: &[f64], parameters: &Value) -> Result<(), Failure> {
+/// The median of some values and their maximum, a line each; `n` among the parameters says how many there were.
+pub(crate) fn median(out: &mut impl Write, name: &str, unit: &str, values: &[f64], parameters: &Value) -> Result<(), Failure> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let (Some(median), Some(min), Some(max)) = (sorted.get(sorted.len() / 2), sorted.first(), sorted.last()) else {
+    let (Some(median), Some(max)) = (sorted.get(sorted.len() / 2), sorted.last()) else {
         return Err(Failure::new(format!("at least one measurement of {name}"), "none"));
     };
-    let stat = format!("median of {}", sorted.len());
-    let (value, min, max) = (round(*median), round(*min), round(*max));
-    write(out, &json!({ "name": name, "value": value, "unit": unit, "stat": stat, "min": min, "max": max, "parameters": parameters }))
+    let mut parameters = parameters.clone();
+    if let Some(parameters) = parameters.as_object_mut() {
+        parameters.insert("n".to_owned(), sorted.len().into());
+    }
+    for (stat, value) in [("median", median), ("max", max)] {
+        write(out, &json!({ "name": name, "value": round(*value), "unit": unit, "stat": stat, "parameters": parameters }))?;
+    }
+    Ok(())
 }
 
 /// Milliseconds.
-pub(super) fn ms(duration: Duration) -> f64 {
+pub(crate) fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
@@ -43,11 +48,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_median_stands_with_its_extremes() {
+    fn a_median_stands_with_its_maximum() {
         let mut out = Vec::new();
-        median(&mut out, "x", "ms", &[3.0, 1.0, 2.00049], &json!({ "n": 1 })).unwrap();
-        let line: Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!((line["value"].as_f64(), line["min"].as_f64(), line["max"].as_f64()), (Some(2.0), Some(1.0), Some(3.0)));
+        median(&mut out, "x", "ms", &[3.0, 1.0, 2.00049], &json!({ "nodes": 5 })).unwrap();
+        let lines: Vec<Value> = serde_json::Deserializer::from_slice(&out).into_iter().map(Result::unwrap).collect();
+        let line = |stat, value| json!({ "name": "x", "value": value, "unit": "ms", "stat": stat, "parameters": { "nodes": 5, "n": 3 } });
+        assert_eq!(lines, [line("median", 2.0), line("max", 3.0)]);
         assert!(median(&mut out, "x", "ms", &[], &json!({})).is_err());
     }
 }

@@ -4,7 +4,7 @@ mod apply;
 mod gap;
 mod keepalived;
 mod leases;
-mod line;
+pub(crate) mod line;
 mod probe;
 mod process;
 mod rest;

@@ -59,7 +59,7 @@ pub(super) fn measure(name: &str, out: &mut impl Write) -> Result<(), Failure> {
         line::median(out, &format!("{who}_idle_cpu_pct"), "%", &used, &parameters)?;
     }
     let written = u32::try_from(after.2.saturating_sub(before.2)).unwrap_or(u32::MAX);
-    line::single(out, "idle_jetstream_writes", "", f64::from(written), &parameters)
+    line::single(out, "idle_jetstream_writes", "1", f64::from(written), &parameters)
 }
 
 fn pids(lab: &Lab, nodes: Vec<NodeId>, service: &str) -> Result<Vec<u32>, Failure> {

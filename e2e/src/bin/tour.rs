@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use cluster_e2e::tour::{Paper, Tour, supervised};
@@ -13,11 +14,15 @@ struct Cli {
     /// The name of the lab to make
     #[arg(long, default_value = "tour")]
     name: String,
+    /// Lease of exclusive Apps in milliseconds, where the machine may stand still for longer than the default bears
+    #[arg(long, value_parser = clap::value_parser!(u64).range(200..=5000))]
+    lease: Option<u64>,
 }
 
 fn main() -> ExitCode {
-    let name = Cli::parse().name;
-    let work = || match Tour::new(&name, Paper::stdout()).run() {
+    let Cli { name, lease } = Cli::parse();
+    let lease = lease.map(Duration::from_millis);
+    let work = || match Tour::new(&name, lease, Paper::stdout()).run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_on_the_paper) => ExitCode::FAILURE,
     };

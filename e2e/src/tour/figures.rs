@@ -11,6 +11,7 @@ use super::failure::{Expected, Failure};
 use super::platform::{APPS, VIP};
 use super::pulse::Pulse;
 use super::view::{active, all_nodes_ready, all_ready, clusterctl};
+use crate::bench::line;
 use crate::error::Result;
 use crate::lab::{Lab, ScopedLab, UpOptions};
 use crate::names::NodeId;
@@ -27,7 +28,7 @@ pub const NAMES: [&str; 6] =
     ["cli_start_ms", "lab_up_ms", "apply_platform_ready_ms", "failover_ms", "failover_ring_ms", "failover_workers_ms"];
 
 /// Measures the figures that `wanted` names (all of [`NAMES`] when empty) in `runs` labs of this name, one after the
-/// other, and writes the median of each as a line of JSON: `{"name", "value", "unit", "stat", "parameters"}`.
+/// other, and writes median and maximum of each as lines of JSON: `{"name", "value", "unit", "stat", "parameters"}`.
 ///
 /// # Errors
 /// [`Failure`] when something measured did not come about.
@@ -119,30 +120,13 @@ fn cli_starts(options: &UpOptions) -> Result<Vec<Duration>, Failure> {
 }
 
 fn write_median(out: &mut impl Write, name: &str, durations: &[Duration], parameters: &Value) -> Result<(), Failure> {
-    let mut ms: Vec<f64> = durations.iter().map(|duration| (duration.as_secs_f64() * 1e5).round() / 100.0).collect();
-    ms.sort_by(f64::total_cmp);
-    let (Some(median), Some(min), Some(max)) = (ms.get(ms.len() / 2), ms.first(), ms.last()) else {
-        return Err(Failure::new(format!("at least one measurement of {name}"), "none: ask for at least one run"));
-    };
-    let stat = format!("median of {}", ms.len());
-    let line = json!({ "name": name, "value": median, "unit": "ms", "stat": stat, "min": min, "max": max, "parameters": parameters });
-    writeln!(out, "{line}").map_err(|error| Failure::new("the figures can be written", error.to_string()))
+    let values: Vec<f64> = durations.iter().copied().map(line::ms).collect();
+    line::median(out, name, "ms", &values, parameters)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_figure_is_a_line_of_json_with_the_median() {
-        let mut out = Vec::new();
-        let durations = [30, 10, 21].map(Duration::from_millis);
-        write_median(&mut out, "x_ms", &durations, &json!({ "n": 1 })).unwrap();
-        let line: Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!((line["value"].as_f64(), line["min"].as_f64(), line["max"].as_f64()), (Some(21.0), Some(10.0), Some(30.0)));
-        assert_eq!((line["name"].as_str(), line["stat"].as_str()), (Some("x_ms"), Some("median of 3")));
-        assert!(write_median(&mut out, "x_ms", &[], &json!({})).is_err(), "a figure without a measurement");
-    }
 
     #[test]
     fn an_unknown_figure_is_refused_before_anything_starts() {

@@ -24,7 +24,7 @@ const NODES: u8 = 5;
 /// Agents register within a second; the rest is for a loaded machine and for a JetStream election that has to be repeated.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// The VIP answers a client within this once the App is Ready.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 /// How long the cluster is watched after the crashed node is back: longer than any lease, and than the heartbeat time-out of 6 s,
 /// after which a node that is not fully back would be taken for lost again.
 const WATCHED: Duration = Duration::from_secs(8);
@@ -42,10 +42,10 @@ pub struct Tour<W> {
 }
 
 impl<W: Write> Tour<W> {
-    /// A tour in a lab of this name, with the repository's programs and manifests.
+    /// A tour in a lab of this name, with the repository's programs and manifests. `lease`: that of exclusive Apps, if not the default.
     #[must_use]
-    pub fn new(name: &str, paper: Paper<W>) -> Self {
-        let options = UpOptions::new(NODES).named(name);
+    pub fn new(name: &str, lease: Option<Duration>, paper: Paper<W>) -> Self {
+        let options = UpOptions { lease, ..UpOptions::new(NODES).named(name) };
         Self { name: name.to_owned(), manifest: options.repo.join("manifests/platform.yaml"), options, paper }
     }
 

@@ -20,9 +20,9 @@ use crate::http;
 use crate::observe::{Run, Runs, runs_of};
 
 /// Long enough for everything that takes a moment on a loaded machine.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(45);
 /// Long enough for an election of NATS, a heartbeat time-out and a reconcile on top of each other.
-pub const LATER: Duration = Duration::from_secs(60);
+pub const LATER: Duration = Duration::from_secs(100);
 
 /// Name of the lab, and of the cluster in it.
 const LAB: &str = "cluster";
@@ -321,7 +321,7 @@ impl Cluster {
 
     /// Waits a moment, for a service manager forgets units when it pleases; then nothing of any App may be left.
     fn wait_nothing_left(&self) -> Result<()> {
-        wait_until("nothing to be left of any App", Duration::from_secs(5), || {
+        wait_until("nothing to be left of any App", SOON, || {
             let mut left = Vec::new();
             for node in self.lab.nodes() {
                 left.extend(self.lab.exec(node, ["sh", "-c", LEFT])?.ok()?.lines().map(|line| format!("{node}: {line}")));

@@ -145,6 +145,11 @@ impl Pair {
         self.capture.as_mut().unwrap().advance(&mut self.log, Duration::ZERO, 0).unwrap()
     }
 
+    /// Moves the keeper while the application rests, so that its next write begins the write-ahead log anew.
+    pub fn move_on(&mut self) {
+        assert!(self.capture.as_mut().unwrap().move_on(&mut self.log, Duration::from_millis(20), 0).unwrap());
+    }
+
     /// Follows until the application answers.
     pub fn follow(&mut self, python: &mut Python, line: &str) {
         python.send(line);
