@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use crate::apart;
 use crate::config::NatsConfig;
 use crate::connection::ConnectError;
 use crate::names::Names;
@@ -40,7 +41,7 @@ pub struct Arrived {
 /// Both connections of one node.
 #[derive(Debug)]
 pub struct LeaseLink {
-    clients: Vec<async_nats::Client>,
+    clients: [async_nats::Client; 2],
     names: Names,
     me: String,
     arrived: mpsc::Receiver<Arrived>,
@@ -97,12 +98,17 @@ impl LeaseLink {
             return Err(ConnectError::NoServer);
         }
         let (sender, arrived) = mpsc::channel(WAITING);
-        let (mut clients, made) = (Vec::new(), watch::Sender::new(0));
-        for (which, order) in ["A", "B"].into_iter().zip(server_orders(&config.servers)) {
-            let client = connect(&order, &format!("lease {which} {me}"), made.clone()).await?;
+        let made = watch::Sender::new(0);
+        let [forward, backward] = server_orders(&config.servers);
+        let forward = parse(&forward)?;
+        let clients = [
+            connect(forward.clone(), &format!("lease A {me}"), made.clone()).await?,
+            connect(parse(&backward)?, &format!("lease B {me}"), made.clone()).await?,
+        ];
+        for client in &clients {
             tokio::spawn(receive(client.clone(), names.lease_to(me), sender.clone()));
-            clients.push(client);
         }
+        tokio::spawn(apart::keep_apart(clients.clone(), forward, made.subscribe()));
         Ok(Self { clients, names, me: me.to_owned(), arrived, seen: Seen::default(), made })
     }
 
@@ -144,6 +150,12 @@ impl LeaseLink {
         self.made.subscribe()
     }
 
+    /// Whether both connections stand, each on a server of its own.
+    #[must_use]
+    pub fn is_apart(&self) -> bool {
+        self.connected() == self.clients.len() && !apart::together(&self.clients)
+    }
+
     /// How many of the two connections stand.
     #[must_use]
     pub fn connected(&self) -> usize {
@@ -151,15 +163,16 @@ impl LeaseLink {
     }
 }
 
+fn parse(servers: &[String]) -> Result<Vec<async_nats::ServerAddr>, ConnectError> {
+    servers.iter().map(|url| url.parse().map_err(|_| ConnectError::Url { url: url.clone() })).collect()
+}
+
 fn bytes_of(payload: Vec<u8>) -> bytes::Bytes {
     bytes::Bytes::from(payload)
 }
 
-async fn connect(servers: &[String], who: &str, made: watch::Sender<u64>) -> Result<async_nats::Client, ConnectError> {
-    let parsed = servers
-        .iter()
-        .map(|url| url.parse().map_err(|_| ConnectError::Url { url: url.clone() }))
-        .collect::<Result<Vec<async_nats::ServerAddr>, _>>()?;
+async fn connect(servers: Vec<async_nats::ServerAddr>, who: &str, made: watch::Sender<u64>) -> Result<async_nats::Client, ConnectError> {
+    let list = servers.iter().map(async_nats::ServerAddr::as_url_str).collect::<Vec<_>>().join(", ");
     let name = who.to_owned();
     async_nats::ConnectOptions::new()
         .name(who)
@@ -184,9 +197,9 @@ async fn connect(servers: &[String], who: &str, made: watch::Sender<u64>) -> Res
                 }
             }
         })
-        .connect(parsed)
+        .connect(servers)
         .await
-        .map_err(|source| ConnectError::Client { servers: servers.join(", "), source })
+        .map_err(|source| ConnectError::Client { servers: list, source })
 }
 
 async fn receive(client: async_nats::Client, subject: String, sender: mpsc::Sender<Arrived>) {

@@ -6,6 +6,7 @@
 //! Decisions are read by [`Kv::get`], which asks the stream's leader, or made by compare-and-set (rule C4). What a [`Watch`] delivers is
 //! a cache: good for planning, since every write that follows is conditional.
 
+mod apart;
 mod beats;
 mod config;
 mod connection;
