@@ -123,8 +123,9 @@ fn message() -> impl Strategy<Value = Message> {
     let watch = (any::<u128>(), any::<u128>(), node_name(), any::<u16>(), slots()).prop_map(|(cluster, voter, node, part, slots)| {
         Message::Watch(Watch { cluster: ClusterId(cluster), voter: VoterId(voter), node, part, slots })
     });
-    let free = (any::<u128>(), node_name(), any::<u128>(), claims()).prop_map(|(cluster, from, voter, floors)| {
-        Message::Free(Free { cluster: ClusterId(cluster), from, voter: VoterId(voter), floors })
+    let ran_out = || proptest::option::of(node_name());
+    let free = (any::<u128>(), node_name(), any::<u128>(), claims(), ran_out()).prop_map(|(cluster, from, voter, floors, ran_out)| {
+        Message::Free(Free { cluster: ClusterId(cluster), from, voter: VoterId(voter), floors, ran_out })
     });
     let handover = (any::<u128>(), node_name(), claims())
         .prop_map(|(cluster, from, released)| Message::Handover(Handover { cluster: ClusterId(cluster), from, released }));

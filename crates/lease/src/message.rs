@@ -124,6 +124,8 @@ pub struct Free {
     pub voter: VoterId,
     /// The slots, each with the highest epoch granted here.
     pub floors: Claims,
+    /// The node whose grants of them ran out, if it is that: most likely it failed, and nobody waits for its rank's turn.
+    pub ran_out: Option<NodeName>,
 }
 
 /// A former holder's hint to its successor: stopped and released, go (P5). Proves nothing; V1 still decides.

@@ -267,7 +267,13 @@ fn p7_a_former_holder_leaves_its_successor_the_time_to_ask() {
     let free = |floor: u64| {
         let mut floors = Claims::default();
         floors.insert(&slot(), Epoch(floor));
-        Event::Message(Message::Free(cluster_lease::message::Free { cluster: CLUSTER, from: node("v").name, voter: VoterId(1), floors }))
+        Event::Message(Message::Free(cluster_lease::message::Free {
+            cluster: CLUSTER,
+            from: node("v").name,
+            voter: VoterId(1),
+            floors,
+            ran_out: None,
+        }))
     };
     talk(&mut a, &mut voter, ms(10), free(0));
     talk(&mut a, &mut voter, ms(11), candidate(&order));
@@ -282,4 +288,54 @@ fn p7_a_former_holder_leaves_its_successor_the_time_to_ask() {
     // Nobody came: the slot is not left alone.
     let done = talk(&mut a, &mut voter, ms(190), Event::Tick);
     assert!(asks(&done), "{done:?}");
+}
+
+/// P7: when the first candidate's lease ran out, the second asks at once and the third a stagger later; after a release all wait for the first.
+/// An attempt that was lost against a holder long ago makes nobody slower.
+#[test]
+fn p7_the_next_asks_at_once_when_the_firsts_lease_ran_out() {
+    let order: Arc<[NodeName]> = Arc::from(["a", "b", "c"].map(|name| node(name).name));
+    let candidate =
+        || Event::Candidate { slot: slot(), t: T, candidacy: Candidacy { order: order.clone(), ready: true, unready_may_go: false } };
+    let first_ask = |name: &str, released: bool| {
+        let (mut a, mut one, mut voter) = (holder("a", 1), holder(name, 2), voter());
+        // It asks when the slot is taken, and loses.
+        talk(&mut a, &mut voter, ms(0), Event::Acquire { slot: slot(), t: T });
+        talk(&mut one, &mut voter, ms(1), candidate());
+        talk(&mut one, &mut voter, ms(1), Event::Acquire { slot: slot(), t: T });
+        for at in (10..2_000).step_by(10) {
+            talk(&mut a, &mut voter, ms(at), Event::RenewNow);
+        }
+        if released {
+            talk(&mut a, &mut voter, ms(2_000), Event::Release { slot: slot(), successor: None });
+            talk(&mut a, &mut voter, ms(2_000), Event::Stopped { slot: slot(), epoch: Epoch(1) });
+        }
+        let watch = cluster_lease::message::Watch {
+            cluster: CLUSTER,
+            voter: VoterId(1),
+            node: node(name).name,
+            part: 0,
+            slots: {
+                let mut slots = SlotSet::default();
+                slots.insert(&slot());
+                slots
+            },
+        };
+        let free_at = if released { 2_000 } else { 1_990 + 350 };
+        let mut told = Vec::new();
+        voter.handle(ms(free_at), &Message::Watch(watch), &mut told);
+        let Some(VoterAction::Send(_, free)) = told.into_iter().next() else { panic!("the voter says nothing") };
+        let mut done = Vec::new();
+        one.handle(ms(free_at), Span::from_millis(4), Event::Message(free), &mut done);
+        let asks = |done: &[Action]| done.iter().any(|a| matches!(a, Action::Send(_, Message::Acquire(_))));
+        (0..100).find(|after| {
+            if *after > 0 {
+                one.handle(ms(free_at + after), Span::from_millis(4), Event::Tick, &mut done);
+            }
+            asks(&done)
+        })
+    };
+    assert_eq!(first_ask("b", false), Some(0));
+    assert!(first_ask("c", false).is_some_and(|after| (20..30).contains(&after)), "{:?}", first_ask("c", false));
+    assert!(first_ask("b", true).is_some_and(|after| (20..30).contains(&after)), "{:?}", first_ask("b", true));
 }

@@ -28,6 +28,10 @@ pub(super) fn put_message(w: &mut Writer, message: &Message) {
             w.text(free.from.as_str());
             w.wide(free.voter.0);
             put_claims(w, &free.floors);
+            w.byte(u8::from(free.ran_out.is_some()));
+            if let Some(node) = &free.ran_out {
+                w.text(node.as_str());
+            }
         }
         Message::Handover(handover) => {
             head(w, 7, handover.cluster);
@@ -59,7 +63,13 @@ pub(super) fn take_message(r: &mut Reader<'_>, kind: u8) -> Read<Option<Message>
         }),
         6 => {
             let (from, voter) = (r.node_name()?, VoterId(r.wide()?));
-            Message::Free(Free { cluster, from, voter, floors: take_claims(r)? })
+            let floors = take_claims(r)?;
+            let ran_out = match r.byte()? {
+                0 => None,
+                1 => Some(r.node_name()?),
+                _ => return Err(BytesError::Bad("ran out")),
+            };
+            Message::Free(Free { cluster, from, voter, floors, ran_out })
         }
         7 => Message::Handover(Handover { cluster, from: r.node_name()?, released: take_claims(r)? }),
         8 => Message::SetAsk(take_set_ask(r, cluster)?),

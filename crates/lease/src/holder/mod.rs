@@ -503,7 +503,7 @@ impl<R: Rules> Holder<R> {
             return;
         }
         for (slot, floor) in free.floors.iter() {
-            self.step(now, jitter, &slot, actions, |state, env| state.freed(env, &slot, free.voter, floor));
+            self.step(now, jitter, &slot, actions, |state, env| state.freed(env, &slot, free.voter, floor, free.ran_out.as_ref()));
         }
         self.begin_due(now, jitter, actions);
     }

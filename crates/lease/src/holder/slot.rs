@@ -116,8 +116,12 @@ pub struct SlotHolder {
     pub(crate) releasing: Option<Releasing>,
     /// Voters that said "free" since the last attempt.
     free: BTreeSet<VoterId>,
+    /// The node whose lease ran out before the slot was free, as far as voters said.
+    ran_out: Option<NodeName>,
     /// Attempts that met another's, in a row.
     clashes: u32,
+    /// When the last of them did.
+    clashed: Time,
     /// P7: when to ask.
     pub(crate) start: Option<Time>,
     /// P7: it let go in favour of another, whom it leaves so much time to ask first.
@@ -153,7 +157,9 @@ impl SlotHolder {
             phase: Phase::Idle,
             releasing: None,
             free: BTreeSet::new(),
+            ran_out: None,
             clashes: 0,
+            clashed: Time(0),
             start: None,
             yields_until: Time(0),
             queued: None,
@@ -363,7 +369,9 @@ impl SlotHolder {
         let attempt = Attempt { why: attempt.why.take(), ..attempt.clone() };
         let possible = env.sets.get(attempt.set).is_some_and(|set| set.agreed(|id| !attempt.refused.contains(&id)));
         self.phase = Phase::Idle;
-        self.clashes = if attempt.held { self.clashes.saturating_add(1) } else { 0 };
+        let row = if self.row_goes_on(env.now) { self.clashes } else { 0 };
+        self.clashes = if attempt.held { row.saturating_add(1) } else { 0 };
+        self.clashed = env.now;
         env.actions.push(Action::Failed { slot: slot.clone(), why: attempt.why, taken: attempt.held && !possible });
         self.begin_release(env, slot, attempt.epoch, None, self.t);
         let Some(candidacy) = &self.candidacy else { return };
@@ -371,10 +379,15 @@ impl SlotHolder {
         if attempt.held && !attempt.outdated || !candidacy.may_go() {
             return;
         }
-        let rank = candidacy.rank(&env.config.node.name);
+        let rank = candidacy.rank_after(&env.config.node.name, self.ran_out.as_ref());
         let pause = if attempt.slow { self.t.part(2) } else { Span::ZERO };
-        let start = env.now + env.config.stagger.times(rank) + env.jitter + pause + self.apart(env.jitter);
+        let start = env.now + env.config.stagger.times(rank) + env.jitter + pause + self.apart(env.now, env.jitter);
         self.start = Some(env.config.grid(start, true));
+    }
+
+    /// Attempts that are more than a lease apart are not in a row: the slot was held in between, and who lost against its holder did not clash.
+    fn row_goes_on(&self, now: Time) -> bool {
+        now < self.clashed + self.t
     }
 
     /// The assignment says something new. Who may not go any more (not ready, and its policy forbids) gives up what it was about to do.
@@ -493,8 +506,9 @@ impl SlotHolder {
     }
 
     /// P7: a voter says that the slot is free.
-    pub(super) fn freed<R: Rules>(&mut self, env: &mut Env<'_, R>, slot: &Slot, voter: VoterId, floor: Epoch) {
+    pub(super) fn freed<R: Rules>(&mut self, env: &mut Env<'_, R>, slot: &Slot, voter: VoterId, floor: Epoch, ran_out: Option<&NodeName>) {
         self.saw(env, slot, floor);
+        self.ran_out = ran_out.cloned();
         if let Phase::Attempt(attempt) = &mut self.phase {
             if attempt.refused.remove(&voter)
                 && let Phase::Attempt(attempt) = &self.phase
@@ -510,9 +524,10 @@ impl SlotHolder {
     }
 
     /// Stale assignments may make two nodes believe that they are first. After each clash they draw from a wider range.
-    const fn apart(&self, jitter: Span) -> Span {
+    fn apart(&self, now: Time, jitter: Span) -> Span {
         match self.clashes {
             0 => Span::ZERO,
+            _ if !self.row_goes_on(now) => Span::ZERO,
             clashes => jitter.times(1 << if clashes < CLASHES_MAX { clashes } else { CLASHES_MAX }),
         }
     }
@@ -520,11 +535,11 @@ impl SlotHolder {
     /// P7: when to ask, after what the voters said so far.
     pub(super) fn plan_start<R>(&mut self, env: &Env<'_, R>) {
         let (Some(candidacy), false) = (&self.candidacy, self.free.is_empty()) else { return };
-        let Some(delay) = candidacy.delay(&env.config.node.name, env.config.stagger, env.jitter) else { return };
+        let Some(delay) = candidacy.delay(&env.config.node.name, self.ran_out.as_ref(), env.config.stagger, env.jitter) else { return };
         // A majority should be free, else most would refuse; but a voter may be down, so do not wait for it for long.
         let majority = env.sets.current().agreed(|id| self.free.contains(&id));
         let patience = if majority { Span::ZERO } else { env.config.stagger };
-        let start = (env.now + delay + patience + self.apart(env.jitter)).max(self.yields_until);
+        let start = (env.now + delay + patience + self.apart(env.now, env.jitter)).max(self.yields_until);
         // At once stays at once.
         let start = if start > env.now { env.config.grid(start, true) } else { start };
         self.start = Some(self.start.map_or(start, |planned| planned.min(start)));

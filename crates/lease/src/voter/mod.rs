@@ -434,7 +434,19 @@ impl<R: Rules> Voter<R> {
         }
     }
 
+    /// In a message for each node whose grants ran out, and one for what was released.
     fn send_free(&self, to: &NodeName, slots: &[&Slot], actions: &mut Vec<VoterAction>) {
+        let mut by_holder: BTreeMap<Option<&NodeName>, Vec<&Slot>> = BTreeMap::new();
+        for slot in slots {
+            let grant = self.slots.get(slot).and_then(|cell| cell.state.grant.as_ref());
+            by_holder.entry(grant.map(|grant| &grant.tenure.node.name)).or_default().push(slot);
+        }
+        for (ran_out, slots) in by_holder {
+            self.send_free_of(to, ran_out, &slots, actions);
+        }
+    }
+
+    fn send_free_of(&self, to: &NodeName, ran_out: Option<&NodeName>, slots: &[&Slot], actions: &mut Vec<VoterAction>) {
         let mut floors = Claims::default();
         let mut size = 0;
         for slot in slots {
@@ -447,7 +459,7 @@ impl<R: Rules> Voter<R> {
         }
         if !floors.is_empty() {
             let from = self.config.node.name.clone();
-            let free = Free { cluster: self.config.cluster, from, voter: self.journal.voter, floors };
+            let free = Free { cluster: self.config.cluster, from, voter: self.journal.voter, floors, ran_out: ran_out.cloned() };
             actions.push(VoterAction::Send(to.clone(), Message::Free(free)));
         }
     }
