@@ -255,6 +255,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn where_none_is_it_says_how_to_get_one() {
+        let empty = tempfile::tempdir().expect("a temporary folder");
+        let programs = empty.path().join("target/debug");
+        let missing = find(None, empty.path().as_os_str(), &programs).expect_err("there is none");
+        assert!(missing.to_string().starts_with("there is no nats-server"), "{missing}");
+        assert!(missing.hint().is_some_and(|hint| hint.contains("scripts/setup") && hint.contains("--nats-server")));
+    }
+
+    /// One that is too old does not hide ours.
+    #[test]
+    fn the_first_that_is_new_enough_is_taken() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        for (folder, version) in [("old", "2.9.1"), ("programs", "2.11.0")] {
+            let path = home.path().join(folder).join("nats-server");
+            fs::create_dir_all(home.path().join(folder)).expect("a folder");
+            // A shell writes it: what this process had open for writing may be busy when it is to be executed.
+            let write = format!("printf '#!/bin/sh\\necho nats-server: v{version}\\n' > \"$0\" && chmod 755 \"$0\"");
+            assert!(Command::new("/bin/sh").args(["-c", &write]).arg(&path).status().expect("a shell").success());
+        }
+        let (old, programs) = (home.path().join("old"), home.path().join("programs"));
+        assert_eq!(find(None, old.as_os_str(), &programs).expect("ours"), programs.join("nats-server"));
+        let only_old = find(None, old.as_os_str(), &home.path().join("none"));
+        assert!(matches!(&only_old, Err(NatsError::Old { says, .. }) if says.contains("2.9.1")), "{only_old:?}");
+    }
+
+    #[test]
     fn versions_and_ports_are_read_as_the_server_writes_them() {
         assert_eq!(version("nats-server: v2.15.1"), Some((2, 15)));
         assert_eq!(version("nats-server: v2.9.0-beta.1"), Some((2, 9)));

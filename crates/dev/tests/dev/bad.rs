@@ -1,11 +1,18 @@
 //! What cannot be is refused with the reason and what to do, and leaves nothing.
 
-use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use crate::world::{Dev, command, processes_of};
+
+/// Writes a program. Another process does: who executes a file that this one has open for writing, or has just passed on to a child, is told
+/// that it is busy.
+fn script(path: &Path, text: &str) {
+    let write = "printf %s \"$2\" > \"$1\" && chmod 755 \"$1\"";
+    let written = Command::new("/bin/sh").args(["-c", write, "sh"]).arg(path).arg(text).status().expect("a shell");
+    assert!(written.success());
+}
 
 /// Starts a cluster that must not start.
 fn refused(folder: &Path, more: &[&str], parts: &[&str]) {
@@ -27,8 +34,7 @@ fn what_cannot_be_is_refused_with_a_hint() {
     refused(Path::new("/proc/clusterctl-dev"), &[], &["cannot make /proc/clusterctl-dev", "--dir"]);
     refused(&folder, &["--nats-server", "/nonexistent/nats-server"], &["/nonexistent/nats-server"]);
     let old = home.path().join("nats-server");
-    fs::write(&old, "#!/bin/sh\necho nats-server: v2.9.25\n").expect("a script");
-    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).expect("a program");
+    script(&old, "#!/bin/sh\necho nats-server: v2.9.25\n");
     let old = old.to_string_lossy().into_owned();
     refused(&folder, &["--nats-server", &old], &["2.11 or newer", "v2.9.25", "scripts/setup"]);
     refused(&folder, &["--nodes", "0"], &["--nodes"]);
@@ -57,9 +63,8 @@ fn a_server_that_does_not_come_up_is_told_with_its_log() {
     let home = tempfile::tempdir().expect("a temporary folder");
     let folder = home.path().join("dev");
     let sick = home.path().join("nats-server");
-    let script = "#!/bin/sh\n[ \"$1\" = --version ] && echo nats-server: v2.15.1 && exit\necho no disk is left\nexit 1\n";
-    fs::write(&sick, script).expect("a script");
-    fs::set_permissions(&sick, fs::Permissions::from_mode(0o755)).expect("a program");
+    let text = "#!/bin/sh\n[ \"$1\" = --version ] && echo nats-server: v2.15.1 && exit\necho no disk is left\nexit 1\n";
+    script(&sick, text);
     refused(&folder, &["--port", "0", "--nats-server", &sick.to_string_lossy()], &["does not come up", "no disk is left"]);
     assert!(!folder.exists() && processes_of(&folder).is_empty());
 }

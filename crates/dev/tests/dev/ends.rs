@@ -1,12 +1,15 @@
 //! However a dev cluster ends, nothing of it is left.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::world::{Dev, LIMIT, processes_of};
+use crate::world::{Dev, LIMIT, clusterctl, processes_of};
 
 fn nothing_is_left(folder: &Path) {
     let left = processes_of(folder);
@@ -55,6 +58,30 @@ fn a_terminal_that_goes_away_ends_it() {
     nothing_is_left(&folder);
 }
 
+/// The same with a real terminal: its window is closed, which ends what held it.
+#[test]
+fn a_closed_window_ends_it() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let folder = home.path().join("dev");
+    let inside = format!("exec {} dev --port 0 --nodes 1 --dir {}", clusterctl().display(), folder.display());
+    let mut window = Command::new("script");
+    window.args(["--quiet", "--return", "--command", &inside, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut window = window.spawn().expect("script of util-linux");
+    let mut out = BufReader::new(window.stdout.take().expect("its output"));
+    let mut line = String::new();
+    while !line.contains("is Ready after") && !line.contains("are Ready after") {
+        line.clear();
+        assert!(out.read_line(&mut line).expect("its output") > 0, "it ended");
+    }
+    window.kill().expect("a closed window");
+    window.wait().expect("its status");
+    let begun = Instant::now();
+    while folder.exists() || !processes_of(&folder).is_empty() {
+        assert!(begun.elapsed() < LIMIT, "{:?}", processes_of(&folder));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// A service that is being stopped ignores it: it is killed after its time, and the rest of the cluster goes on.
 #[test]
 fn a_deleted_app_that_ignores_its_stop_is_killed() {
@@ -73,10 +100,10 @@ fn killed_it_can_be_started_again_and_what_it_left_is_ended() {
     dev.signal(Signal::SIGKILL);
     assert_eq!(dev.child.wait().expect("its status").signal(), Some(9));
     // The kernel ends what was started directly; what that started is left.
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while count(&folder, "-c") > 0 {
         assert!(begun.elapsed() < LIMIT, "{:?}", processes_of(&folder));
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
     assert!(count(&folder, "3601") > 0, "this test is about what is left");
     let mut again = Dev::start(&folder, &["--nodes", "2"]);

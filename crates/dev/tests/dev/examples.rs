@@ -14,6 +14,21 @@ fn post(url: &str, body: &str) -> Option<serde_json::Value> {
     agent.post(url).send(body).ok()?.body_mut().read_json().ok()
 }
 
+/// Every other manifest that has an `exec`; platform.yaml has a test of its own.
+#[test]
+fn the_manifests_run_as_they_stand() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let dev = Dev::start(&home.path().join("dev"), &[]);
+    for (name, app, port) in [("spread", "web", 8091), ("replicas", "jobs", 8092), ("ring", "sessions", 8093)] {
+        dev.apply(&repository().join(format!("manifests/{name}.yaml")));
+        dev.until(&format!("{app} to be Ready"), || dev.is_ready(app));
+        let node = dev.running(app, "Member").first().cloned().expect("a member");
+        let address = dev.address(&node);
+        let answer = dev.until("its answer", || get(&format!("http://{address}:{port}/")));
+        assert_eq!((answer["app"].as_str(), answer["node"].as_str()), (Some(app), Some(node.as_str())));
+    }
+}
+
 #[test]
 fn the_examples_do_what_their_pages_say() {
     let home = tempfile::tempdir().expect("a temporary folder");

@@ -6,5 +6,6 @@
 mod bad;
 mod ends;
 mod examples;
+mod line;
 mod play;
 mod world;

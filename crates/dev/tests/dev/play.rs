@@ -4,12 +4,6 @@ use std::collections::BTreeSet;
 
 use crate::world::{Dev, get, repository};
 
-fn is_ready(dev: &Dev, app: &str) -> Option<()> {
-    let app = dev.app(app);
-    let ready = |c: &serde_json::Value| c["type"] == "Ready" && c["status"] == "True";
-    app["status"]["conditions"].as_array()?.iter().any(ready).then_some(())
-}
-
 /// The whole: four patterns, a VIP, a node without power, a node that stands still, each healed.
 #[test]
 fn a_platform_survives_a_node_without_power_and_one_that_stands_still() {
@@ -17,7 +11,7 @@ fn a_platform_survives_a_node_without_power_and_one_that_stands_still() {
     let dev = Dev::start(&home.path().join("dev"), &["--nodes", "4"]);
     dev.apply(&repository().join("manifests/platform.yaml"));
     for app in ["database", "cache", "api", "workers"] {
-        dev.until(&format!("{app} to be Ready"), || is_ready(&dev, app));
+        dev.until(&format!("{app} to be Ready"), || dev.is_ready(app));
     }
     let url = format!("http://{}:8080/", dev.vip("0.100"));
     let answers = || get(&url)?["node"].as_str().map(ToOwned::to_owned);

@@ -109,6 +109,20 @@ impl Dev {
         serde_json::from_str(&self.ok(&["get", "app", name, "-o", "json"])).expect("JSON")
     }
 
+    /// Whether the App is as it should be.
+    pub fn is_ready(&self, name: &str) -> Option<()> {
+        let app = self.app(name);
+        let ready = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
+        app["status"]["conditions"].as_array()?.iter().any(ready).then_some(())
+    }
+
+    /// Address of a node.
+    pub fn address(&self, node: &str) -> String {
+        let status = self.status();
+        let line = status.lines().find(|line| line.starts_with(node)).expect("the node");
+        line.split_whitespace().nth(1).expect("its address").to_owned()
+    }
+
     /// Nodes where the App runs in this role.
     pub fn running(&self, name: &str, role: &str) -> Vec<String> {
         let app = self.app(name);
