@@ -87,3 +87,73 @@ impl Running {
         let _ended = self.thread.join();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Child, Command};
+    use std::time::Duration;
+
+    use cluster_fence::TABLE;
+
+    use super::*;
+    use crate::kernel::{Group, MARK, stat};
+    use crate::processes::shared::{self, control_group};
+
+    const UNIT: &str = "clusterctl-a.service";
+
+    fn laptop(folder: &std::path::Path) -> Laptop {
+        let node = shared::Node {
+            name: "n1".to_owned(),
+            address: IpAddr::from([127, 0, 0, 1]),
+            programs: folder.to_owned(),
+            logs: folder.to_owned(),
+            records: folder.to_owned(),
+            token: "t".to_owned(),
+            table: Arc::new(Table::open(&folder.join(TABLE), 1).expect("a table")),
+        };
+        Laptop { node: "n1".to_owned(), services: Shared::new(node), switch: Switch::new([127, 78]) }
+    }
+
+    fn started(laptop: &Laptop) -> Child {
+        let mark = format!("guard-test-{}", std::process::id());
+        let child = Command::new("/bin/sleep").arg("600").env(MARK, &mark).process_group(0).spawn().expect("a process");
+        let leader = i32::try_from(child.id()).expect("a process id");
+        let group = Group { leader, started: stat(leader).expect("the process").started, mark };
+        laptop.services.unit(UNIT).set(|inner| inner.group = Some(group));
+        child
+    }
+
+    #[test]
+    fn what_the_table_names_is_seen_and_killed_frozen_or_not() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut laptop = laptop(folder.path());
+        let place = control_group(UNIT).into_bytes();
+        assert!(!laptop.is_populated(&place) && !laptop.kill(&place) && !laptop.is_populated(b""), "nothing was started");
+        for frozen in [false, true] {
+            let mut child = started(&laptop);
+            assert!(laptop.is_populated(&place));
+            if frozen {
+                laptop.services.signal_all(Signal::SIGSTOP);
+            }
+            assert!(laptop.kill(&place));
+            child.wait().expect("it ended");
+            assert!(!laptop.is_populated(&place));
+        }
+    }
+
+    #[test]
+    fn an_address_is_taken_from_this_node_only() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut laptop = laptop(folder.path());
+        let address = IpAddr::from([10, 0, 0, 100]);
+        let vip = GuardedVip { address, prefix: 32, interface: 1, word: None };
+        let valid = Duration::from_secs(60);
+        laptop.switch.hold("n2", "eth0", address, valid).expect("held");
+        assert!(!laptop.remove(&vip));
+        laptop.switch.hold("n1", "eth0", address, valid).expect("held");
+        assert!(laptop.remove(&vip) && !laptop.remove(&vip));
+        assert_eq!(laptop.switch.holders()[&address], "n2");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::world::{Dev, get, repository};
+use crate::world::{Dev, LIMIT, get, log, repository};
 
 /// The whole: four patterns, a VIP, a node without power, a node that stands still, each healed.
 #[test]
@@ -103,4 +103,47 @@ fn a_server_that_dies_is_started_again() {
     std::fs::write(&manifest, app.to_string()).expect("a written manifest");
     dev.until("the store to take an App", || dev.run(&["apply", "-f", &manifest.to_string_lossy()]).status.success().then_some(()));
     dev.until("an active instance", || (dev.running("after", "Active").len() == 1).then_some(()));
+}
+
+/// No majority is heard: the guard ends what is exclusive, at the deadline and with its address, and pools go on.
+#[test]
+fn without_a_majority_the_guard_ends_what_is_exclusive() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let folder = home.path().join("dev");
+    let dev = Dev::start(&folder, &[]);
+    let file = home.path().join("pids");
+    let manifest = folder.with_extension("only.json");
+    let app = serde_json::json!({
+        "apiVersion": "cluster/v1", "kind": "App", "metadata": { "name": "only" },
+        "spec": {
+            "mode": "Singleton",
+            "exec": { "command": ["/bin/sh", "-c", format!("echo $$ >> {}; exec sleep 3600", file.display())] },
+            "vip": { "address": "10.0.0.130/24", "interface": "eth0" },
+        },
+    });
+    std::fs::write(&manifest, app.to_string()).expect("a written manifest");
+    dev.apply(&manifest);
+    dev.apply_shell("all", "Spread", "exec sleep 3600");
+    dev.until("an active instance", || (dev.running("only", "Active").len() == 1).then_some(()));
+    dev.until("three instances", || (dev.running("all", "Member").len() == 3).then_some(()));
+    let pids = || -> Vec<i32> { std::fs::read_to_string(&file).unwrap_or_default().lines().filter_map(|l| l.parse().ok()).collect() };
+    let last = pids().last().copied().expect("a process");
+    let record = std::fs::read(folder.join("running/nats")).expect("a record");
+    let group: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
+    let server = nix::unistd::Pid::from_raw(i32::try_from(group["leader"].as_i64().expect("a number")).expect("a process id"));
+    nix::sys::signal::kill(server, nix::sys::signal::Signal::SIGSTOP).expect("a signal");
+    let begun = std::time::Instant::now();
+    // The API cannot answer meanwhile, so nothing is asked of it.
+    while cluster_dev::kernel::stat(last).is_some_and(|stat| stat.lives()) {
+        assert!(begun.elapsed() < LIMIT, "it goes on");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    // It says so after the deed.
+    while !log(&folder).lines().any(|line| line.contains("guard fenced") && line.contains("fenced=1")) {
+        assert!(begun.elapsed() < LIMIT, "{}", log(&folder));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    nix::sys::signal::kill(server, nix::sys::signal::Signal::SIGCONT).expect("a signal");
+    dev.until("another process", || pids().last().copied().filter(|pid| *pid != last));
+    dev.until("three instances", || (dev.running("all", "Member").len() == 3).then_some(()));
 }
