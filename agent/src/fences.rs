@@ -7,8 +7,9 @@ use std::sync::Arc;
 use cluster_fence::{GuardedVip, Table, UnitIndex, clock};
 use cluster_schemas::app::{Mode, Standby, VipSpec, unit_name};
 use cluster_schemas::assignment::AppAssignment;
-use nix::net::if_::if_nametoindex;
 use tracing::error;
+
+use crate::place::Place;
 
 /// Asks the words themselves whether a slot is held at this moment (rule F2): what the agent believes may be older, as after a stop.
 #[derive(Debug, Clone)]
@@ -48,17 +49,18 @@ struct Entry {
 pub struct Fences {
     table: Arc<Table>,
     root: String,
+    interface: fn(&str) -> Option<u32>,
     entries: BTreeMap<String, Entry>,
     /// Entries of an earlier agent that are not taken up yet, by cgroup.
     left: BTreeMap<String, UnitIndex>,
 }
 
 impl Fences {
-    /// Entries in `table`.
+    /// Entries in `table`, for the guard of `place`.
     #[must_use]
-    pub fn new(table: Arc<Table>) -> Self {
+    pub fn new(table: Arc<Table>, place: &Place) -> Self {
         let left = table.units().into_iter().map(|(unit, cgroup)| (cgroup, unit)).collect();
-        Self { table, root: unified_root(), entries: BTreeMap::new(), left }
+        Self { table, root: place.groups.clone(), interface: place.interface, entries: BTreeMap::new(), left }
     }
 
     /// What tells whether a slot is held now.
@@ -113,12 +115,13 @@ impl Fences {
     }
 
     fn set_vip(&mut self, app: &str, vip: Option<&VipSpec>) {
+        let index_of = self.interface;
         let Some(entry) = self.entries.get_mut(app) else { return };
         let guarded = vip.and_then(|v| {
             let address: IpAddr = v.ip().parse().ok()?;
             // As the driver puts it there.
             let prefix = if address.is_ipv4() { 32 } else { 128 };
-            let interface = if_nametoindex(v.interface.as_str()).ok()?;
+            let interface = index_of(&v.interface)?;
             Some(GuardedVip { address, prefix, interface, word: self.table.find_word(&format!("vip/{}", v.ip())) })
         });
         let vips: Vec<GuardedVip> = guarded.into_iter().collect();
@@ -137,7 +140,7 @@ impl Fences {
 }
 
 /// Where the unified cgroup hierarchy is mounted.
-fn unified_root() -> String {
+pub(crate) fn unified_root() -> String {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let found = mounts.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;

@@ -174,7 +174,10 @@ pub fn standby(runtime: &Path, slot: &str, role_file: &Path) -> ExitCode {
 }
 
 /// Has a role file say Standby. One that is not there says nothing, and one that cannot be read is removed.
-fn demote(path: &Path) -> std::io::Result<()> {
+///
+/// # Errors
+/// The system's, where it cannot be read, written or removed.
+pub fn demote(path: &Path) -> std::io::Result<()> {
     const ROLE_MAX: usize = 64 * 1024;
     let Some(bytes) = crate::files::read_limited(path, ROLE_MAX)? else { return Ok(()) };
     let Ok(mut role) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes) else {

@@ -18,6 +18,7 @@ pub mod journal;
 pub mod lease;
 mod leftovers;
 pub mod manager;
+pub mod place;
 pub mod run;
 pub mod store;
 pub mod takeovers;

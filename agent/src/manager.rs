@@ -47,6 +47,8 @@ pub struct Identity {
     pub instance: String,
     /// First address, for `${node.address}`.
     pub address: Option<String>,
+    /// Folder that paths of databases are below; none where they are as the Apps say.
+    pub data: Option<PathBuf>,
 }
 
 /// What the manager publishes; each reader takes the newest.
@@ -448,7 +450,12 @@ impl<U: Units, V: Vips> Manager<U, V> {
 
     fn desired(&self, app: &str) -> Desired {
         let assignment = self.assignment.as_ref();
-        let entry = assignment.and_then(|a| a.apps.get(app)).cloned();
+        let mut entry = assignment.and_then(|a| a.apps.get(app)).cloned();
+        if let (Some(data), Some(run)) = (&self.identity.data, entry.as_mut().map(|e| &mut e.run))
+            && let Some(database) = &mut Arc::make_mut(run).database
+        {
+            database.path = data.join(database.path.trim_start_matches('/')).to_string_lossy().into_owned();
+        }
         Desired {
             entry: entry.unwrap_or_else(|| AppAssignment { role: Role::Absent, ..AppAssignment::default() }),
             generation: assignment.map_or(0, |a| a.order.generation),

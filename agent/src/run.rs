@@ -35,6 +35,7 @@ use crate::fences::Fences;
 use crate::journal::{Journal, JournalError, Owner};
 use crate::lease::view::Command;
 use crate::manager::{Identity, Input, Manager, Outputs, Parts};
+use crate::place::Place;
 use crate::{config, identity, lease, store};
 
 /// How often the node says that it lives.
@@ -139,16 +140,38 @@ pub fn accept_rename(config: &Config) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Runs with these drivers until SIGTERM or SIGINT.
+/// Runs the agent of this machine with these drivers until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// What kept it from running.
 pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result<(), RunError> {
+    let place =
+        Place::machine().map_err(|source| RunError::File { action: "read", path: "/proc/sys/kernel/random/boot_id".into(), source })?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    };
+    Box::pin(serve(config, units, vips, place, stop)).await
+}
+
+/// Runs an agent with these drivers, at this place, until `stop`. What it starts runs in the runtime of the caller, and in the thread of
+/// leases, which ends with that runtime.
+///
+/// # Errors
+/// What kept it from running.
+pub async fn serve<U: Units, V: Vips>(
+    config: Config,
+    units: U,
+    vips: V,
+    place: Place,
+    stop: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     let (units, vips) = (Arc::new(units), Arc::new(vips));
-    let boot_id =
-        identity::boot_id().map_err(|source| RunError::File { action: "read", path: "/proc/sys/kernel/random/boot_id".into(), source })?;
+    let (boot_id, boot) = (place.boot_id.clone(), place.boot());
     // Leases first: their connections are made while the rest is opened (rule P6).
-    let boot = uuid::Uuid::parse_str(&boot_id).map_or(0, |id| id.as_u128());
     let table = Arc::new(Table::open(&config.runtime_dir.join(TABLE), boot).map_err(|e| RunError::Driver("fence", Box::new(e)))?);
     table.agent_is(std::process::id());
     let me = NodeName::new(&config.node).map_err(|e| RunError::Driver("lease", Box::new(e)))?;
@@ -161,6 +184,7 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
         state_dir: config.state_dir.clone(),
         runtime_dir: config.runtime_dir.clone(),
         first_voters: config.voters.clone(),
+        place: place.clone(),
     };
     let (go, going) = tokio::sync::oneshot::channel();
     let leases = lease::start(options, Arc::clone(&table), going).map_err(|e| RunError::Driver("lease", Box::new(e)))?;
@@ -172,7 +196,8 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     let bus = Bus::connect(&config.nats, names, &format!("agent {}", config.node)).await.map_err(RunError::Nats)?;
     let instance = uuid::Uuid::new_v4().to_string();
     let address = config.address.map(|a| a.to_string()).or_else(|| identity::first_address(&identity::addresses(&[])));
-    let id = Identity { node: config.node.clone(), boot_id: boot_id.clone(), instance: instance.clone(), address };
+    let data = place.data.clone();
+    let id = Identity { node: config.node.clone(), boot_id: boot_id.clone(), instance: instance.clone(), address, data };
     info!(node = config.node, cluster = config.cluster, boot_id, instance, "started");
 
     let outputs =
@@ -182,7 +207,7 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
         capacity: identity::capacity(),
         name: config.node.clone(),
         labels: config.labels.clone(),
-        addresses: std::collections::BTreeMap::new(),
+        addresses: place.addresses.clone().unwrap_or_default(),
         boot_id: boot_id.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         witness: config.witness,
@@ -204,7 +229,7 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     tokio::spawn(beat(bus, id.clone(), pulse.subscribe(), outputs.status.subscribe(), revision));
 
     let mut views = leases.view();
-    let fences = Fences::new(table);
+    let fences = Fences::new(table, &place);
     let parts = Parts { identity: id, runtime_dir: config.runtime_dir, units, vips, journal, fences, leases: leases.clone() };
     let mut manager = Manager::new(parts, outputs);
     if let Some(error) = no_disk {
@@ -213,7 +238,7 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
     manager.begin().await;
     // Without a manager that listens there is nobody to tell.
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut stop = std::pin::pin!(stop);
     let mut tend = tokio::time::interval(TEND_INTERVAL);
     tend.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -235,8 +260,7 @@ pub async fn run<U: Units, V: Vips>(config: Config, units: U, vips: V) -> Result
                 let removed = membership.borrow_and_update().removed;
                 manager.set_removed(removed).await;
             }
-            _ = terminate.recv() => break,
-            _ = tokio::signal::ctrl_c() => break,
+            () = &mut stop => break,
         }
         pulse.send_if_modified(|p| {
             let now = Pulse { order: manager.order(), term: manager.highest_term() };

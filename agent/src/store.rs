@@ -130,6 +130,7 @@ async fn write_active(kv: &Kv<ActiveRecord>, app: &str, record: &ActiveRecord) -
 
 /// Keeps the node's registration equal to what is so: labels from the configuration, addresses from the kernel. Looks every ten seconds,
 /// and whenever `look` is told.
+/// `node.addresses` stay as they are where there are any.
 pub async fn register<V: Vips>(bus: Bus, vips: Arc<V>, node: Node, membership: watch::Sender<Membership>, look: Arc<Notify>) {
     let kv: Kv<Node> = bus.open(Bucket::Nodes).await;
     let statuses: Kv<NodeStatus> = bus.open(Bucket::Status).await;
@@ -137,7 +138,9 @@ pub async fn register<V: Vips>(bus: Bus, vips: Arc<V>, node: Node, membership: w
     loop {
         let ours: Vec<IpAddr> = vips.ours().await.map(|held| held.iter().map(|v| v.address).collect()).unwrap_or_default();
         let mut now = node.clone();
-        now.addresses = identity::addresses(&ours);
+        if now.addresses.is_empty() {
+            now.addresses = identity::addresses(&ours);
+        }
         match write_registration(&kv, now, registered).await {
             Ok(Registration::Removed) => {
                 error!(node = node.name, "this node was removed from the cluster; it joins again when its agent is started again");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::dev;
 use crate::failovers::FailoversArgs;
 use crate::node::NodeArgs;
 use crate::recover::RecoverArgs;
@@ -83,6 +84,9 @@ pub(crate) enum Command {
     Join(setup::JoinArgs),
     /// Print what a machine needs to join this machine's cluster
     JoinFile(setup::JoinFileArgs),
+    /// Run a whole cluster on this machine, for trying things out
+    #[command(disable_help_flag = true)]
+    Dev(dev::DevArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
 }

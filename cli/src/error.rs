@@ -59,6 +59,20 @@ pub(crate) enum CliError {
         /// An object that exists and has a similar name.
         similar: Option<String>,
     },
+    /// `clusterctl-dev` is not where it should be.
+    #[error("clusterctl-dev is not installed: there is no {}", looked.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and no "))]
+    NoDev {
+        /// Where it was looked for.
+        looked: Vec<std::path::PathBuf>,
+    },
+    /// `clusterctl-dev` cannot be executed.
+    #[error("cannot execute {}", path.display())]
+    Dev {
+        /// The program.
+        path: std::path::PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// Stdout cannot be written.
     #[error("cannot write the output")]
     Output(#[source] std::io::Error),
@@ -70,7 +84,7 @@ impl CliError {
         match self {
             Self::Usage { .. } | Self::Config(_) | Self::Input(_) | Self::Setup(_) => Exit::Usage,
             Self::Client(ClientError::Unreachable { .. }) => Exit::Unreachable,
-            Self::Client(_) | Self::NotFound { .. } | Self::Output(_) => Exit::Failed,
+            Self::Client(_) | Self::NotFound { .. } | Self::NoDev { .. } | Self::Dev { .. } | Self::Output(_) => Exit::Failed,
         }
     }
 
@@ -83,7 +97,10 @@ impl CliError {
             Self::Setup(error) => error.hint().into_iter().collect(),
             Self::Client(error) => error.hints(),
             Self::NotFound { similar, .. } => similar.iter().map(|name| format!("did you mean {name}?")).collect(),
-            Self::Output(_) => Vec::new(),
+            Self::NoDev { .. } => {
+                vec!["it comes with clusterctl: make install, or cargo build -p cluster-dev in the repository".to_owned()]
+            }
+            Self::Dev { .. } | Self::Output(_) => Vec::new(),
         }
     }
 }

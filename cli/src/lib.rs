@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod delete;
 mod describe;
+mod dev;
 mod error;
 mod failovers;
 mod fmt;
@@ -77,6 +78,7 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Init(args) => setup::init(&args, io),
         Command::Join(args) => setup::join(&args, io),
         Command::JoinFile(args) => setup::join_file(&args, io),
+        Command::Dev(args) => dev::run(args),
         Command::Completion(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "clusterctl", &mut script);

@@ -57,8 +57,26 @@ pub enum RunError {
 /// # Errors
 /// What kept it from running.
 pub async fn run(config: &Path) -> Result<(), RunError> {
-    let Checked { config, token, lease } = config::load(config).map_err(RunError::Config)?;
-    let listener = TcpListener::bind(config.listen).await.map_err(|source| RunError::Listen { listen: config.listen, source })?;
+    let checked = config::load(config).map_err(RunError::Config)?;
+    let listen = checked.config.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|source| RunError::Listen { listen, source })?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        info!("stopping");
+    };
+    Box::pin(serve(checked, listener, stop)).await
+}
+
+/// Runs a controller whose API is served by `listener`, until `stop`.
+///
+/// # Errors
+/// What kept it from running.
+pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), RunError> {
+    let Checked { config, token, lease } = checked;
     let names = Names::new(&config.cluster);
     let bus = Bus::connect(&config.nats, names, &format!("controller {}", config.name)).await.map_err(RunError::Nats)?;
     let world = SharedWorld::new(Instant::now());
@@ -88,14 +106,6 @@ pub async fn run(config: &Path) -> Result<(), RunError> {
     };
     // Without a manager that listens there is nobody to tell.
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-        info!("stopping");
-    };
     let mut background = background;
     let served = tokio::select! {
         served = api::serve(listener, shared, stop) => served.map_err(RunError::Serve),

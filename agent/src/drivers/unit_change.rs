@@ -56,7 +56,8 @@ fn shaping(text: &str) -> BTreeMap<(String, String), Vec<String>> {
 }
 
 /// Lines as systemd counts them (systemd.syntax(7)): a backslash at the end joins, with a space; comments within are left out.
-fn logical_lines(text: &str) -> Vec<String> {
+#[must_use]
+pub fn logical_lines(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut open: Option<String> = None;
     for line in text.lines() {

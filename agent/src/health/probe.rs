@@ -70,12 +70,14 @@ impl Probe {
     /// What `spec` asks of App `app` on this node. A command of it has user, group and environment of the App's own, `exec`.
     #[must_use]
     pub fn of(app: &str, spec: &HealthSpec, exec: Option<&cluster_schemas::app::ExecSpec>, values: &Values<'_>, sub_state: &str) -> Self {
+        let address = values.node_address.and_then(|a| a.parse::<IpAddr>().ok());
         let at = |host: CheckHost, port: u16| match host {
-            CheckHost::Loopback => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
-            CheckHost::Node => {
-                let address = values.node_address.and_then(|a| a.parse::<IpAddr>().ok());
-                address.map(|a| SocketAddr::from((a, port))).ok_or_else(|| "${node.address} has no value here".to_owned())
+            // A node whose own address is a loopback one shares this machine's with others, as on a laptop.
+            CheckHost::Loopback => {
+                let own = address.filter(IpAddr::is_loopback).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                Ok(SocketAddr::from((own, port)))
             }
+            CheckHost::Node => address.map(|a| SocketAddr::from((a, port))).ok_or_else(|| "${node.address} has no value here".to_owned()),
         };
         let made = if let Some(http) = &spec.http {
             let statuses = http.statuses().unwrap_or(200..=399);

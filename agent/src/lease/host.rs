@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_bus::{LeaseLink, lease_wire};
-use cluster_fence::{BEAT, STALE, Table, WordIndex, clock};
+use cluster_fence::{BEAT, Table, WordIndex, clock};
 use cluster_lease::holder::{Event, Holder};
 use cluster_lease::message::Message;
 use cluster_lease::set::VoterSet;
@@ -45,6 +45,8 @@ pub struct Host {
     pub(super) view: watch::Sender<Arc<LeaseView>>,
     pub(super) remember_voters: Box<dyn Fn(&VoterSet) + Send>,
     pub(super) state: State,
+    /// A guard that did not beat for longer is not there.
+    pub(super) guard_stale: Span,
 }
 
 /// What the host itself remembers.
@@ -163,7 +165,7 @@ impl Host {
         }
         self.state.next_beat = now + BEAT;
         self.table.agent_beats();
-        let stale = self.table.guard_silence(now) > STALE;
+        let stale = self.table.guard_silence(now) > self.guard_stale;
         if stale == self.state.guard_stale {
             return;
         }

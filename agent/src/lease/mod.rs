@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::files::{Durability, read_limited, write_atomic};
+use crate::place::Place;
 use host::{Host, State};
 use store::{StoreError, VoterStore};
 use view::{Command, LeaseView, TenureState, TenureView, list_of, set_of};
@@ -59,6 +60,8 @@ pub struct Options {
     pub runtime_dir: PathBuf,
     /// The cluster's first voters, as `init` listed them.
     pub first_voters: Vec<String>,
+    /// Where this agent runs.
+    pub place: Place,
 }
 
 /// Why leases cannot be hosted.
@@ -187,10 +190,12 @@ pub fn start(options: Options, table: Arc<Table>, go: oneshot::Receiver<()>) -> 
                 Ok(runtime) => runtime,
                 Err(error) => return error!("the lease host has no runtime: {error}"),
             };
+            (options.place.thread)(runtime.handle().clone());
+            let lease_lost = options.place.lease_lost;
             if let Err(error) = runtime.block_on(host_leases(options, table, go, command_receiver, view, held)) {
                 // A voter that cannot remember must not answer; the guard ends what this node holds.
                 error!("the lease host ends: {}", cluster_telemetry::chain(&error));
-                std::process::exit(1);
+                lease_lost(&error);
             }
         })
         .map_err(LeaseError::Thread)?;
@@ -243,6 +248,7 @@ async fn host_leases(
         view,
         remember_voters: Box::new(move |set| write_voters(&voters_file, set)),
         state: State::new(options.instance.0, held),
+        guard_stale: options.place.guard_stale,
     };
     host.run(start, remembered).await.map_err(LeaseError::Store)
 }

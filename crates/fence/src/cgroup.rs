@@ -10,7 +10,7 @@ use crate::layout::CGROUP_MAX;
 const NAME_MAX: usize = 16;
 
 /// Whether any process is in the cgroup or below it. A cgroup that is not there is empty; one that cannot be read counts as populated.
-pub(crate) fn is_populated(path: &[u8; CGROUP_MAX]) -> bool {
+pub(crate) fn is_populated(path: &[u8]) -> bool {
     let mut full = [0_u8; CGROUP_MAX + NAME_MAX];
     let Some(name) = join(path, b"/cgroup.events", &mut full) else { return false };
     let file = match open(name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
@@ -28,7 +28,7 @@ pub(crate) fn is_populated(path: &[u8; CGROUP_MAX]) -> bool {
 }
 
 /// Kills everything in the cgroup and below it, frozen or not. True if the kernel took the order.
-pub(crate) fn kill(path: &[u8; CGROUP_MAX]) -> bool {
+pub(crate) fn kill(path: &[u8]) -> bool {
     let mut full = [0_u8; CGROUP_MAX + NAME_MAX];
     let Some(name) = join(path, b"/cgroup.kill", &mut full) else { return false };
     let Ok(file) = open(name, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) else { return false };
@@ -36,9 +36,9 @@ pub(crate) fn kill(path: &[u8; CGROUP_MAX]) -> bool {
 }
 
 /// The path with a name behind it; none where the path is empty.
-fn join<'a>(path: &[u8; CGROUP_MAX], name: &[u8], full: &'a mut [u8; CGROUP_MAX + NAME_MAX]) -> Option<&'a std::ffi::CStr> {
-    let length = path.iter().position(|b| *b == 0).filter(|l| *l > 0)?;
-    full.get_mut(..length)?.copy_from_slice(path.get(..length)?);
+fn join<'a>(path: &[u8], name: &[u8], full: &'a mut [u8; CGROUP_MAX + NAME_MAX]) -> Option<&'a std::ffi::CStr> {
+    let length = Some(path.len()).filter(|l| (1..CGROUP_MAX).contains(l))?;
+    full.get_mut(..length)?.copy_from_slice(path);
     full.get_mut(length..length + name.len())?.copy_from_slice(name);
     std::ffi::CStr::from_bytes_until_nul(full).ok()
 }

@@ -4,16 +4,14 @@
 //! No allocation after the start, no lock, no other process needed: a deadline is kept whatever became of the agent, of systemd and of
 //! the network.
 
-use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cluster_lease::time::{Span, Time};
 
-use crate::cgroup;
 use crate::clock;
+use crate::hands::{Hands, Machine};
 use crate::layout::{KILL, UnitEntry};
-use crate::netlink::Addresses;
 use crate::table::{BEAT, Table, UnitCopy, WordIndex, copy_unit};
 
 /// What the guard did in one round, for its log.
@@ -39,8 +37,8 @@ impl Round {
 
 /// The guard's own state: what it still has to see gone.
 #[derive(Debug)]
-pub struct Guard {
-    addresses: Addresses,
+pub struct Guard<H = Machine> {
+    hands: H,
     /// Since when something that was fenced is not seen gone.
     killing_since: Option<Time>,
 }
@@ -51,7 +49,15 @@ impl Guard {
     /// # Errors
     /// The system's, where no netlink socket can be had.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { addresses: Addresses::open()?, killing_since: None })
+        Machine::open().map(Self::with)
+    }
+}
+
+impl<H: Hands> Guard<H> {
+    /// A guard that acts with these hands.
+    #[must_use]
+    pub const fn with(hands: H) -> Self {
+        Self { hands, killing_since: None }
     }
 
     /// One round.
@@ -91,9 +97,9 @@ impl Guard {
             if !(fenced || unarmed) {
                 continue;
             }
-            if cgroup::is_populated(&copy.cgroup) {
+            if self.hands.is_populated(copy.cgroup()) {
                 killing = true;
-                cgroup::kill(&copy.cgroup);
+                self.hands.kill(copy.cgroup());
                 entry.kills.fetch_add(1, Ordering::AcqRel);
                 round.killed += 1;
             } else {
@@ -117,11 +123,7 @@ impl Guard {
             if table.is_armed(word, now) {
                 continue;
             }
-            let removed = match vip.address {
-                IpAddr::V4(v4) => self.addresses.remove(vip.interface, vip.prefix, &v4.octets()),
-                IpAddr::V6(v6) => self.addresses.remove(vip.interface, vip.prefix, &v6.octets()),
-            };
-            round.removed += u32::from(removed);
+            round.removed += u32::from(self.hands.remove(vip));
         }
     }
 

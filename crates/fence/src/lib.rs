@@ -17,12 +17,14 @@
 mod cgroup;
 pub mod clock;
 mod guard;
+mod hands;
 mod layout;
 mod map;
 mod netlink;
 mod table;
 
 pub use guard::{Guard, Round};
+pub use hands::{Hands, Machine};
 pub use layout::{CGROUP_MAX, NAME_MAX, UNITS_MAX, VIPS_MAX, WORDS_MAX};
 pub use map::MapError;
 pub use table::{BEAT, GuardedVip, STALE, Table, TableError, UnitIndex, WordIndex};

@@ -292,7 +292,7 @@ impl Table {
                 let unit = e.unit.load(Ordering::Acquire).checked_sub(1).map(UnitIndex)?;
                 let copy = copy_unit(self.unit(unit));
                 let role = copy.gated && copy.role_word == index.0 + 1;
-                (role && cgroup::is_populated(&copy.cgroup)).then(|| (read_text::<NAME_MAX>(&e.name), e.word.epoch()))
+                (role && cgroup::is_populated(copy.cgroup())).then(|| (read_text::<NAME_MAX>(&e.name), e.word.epoch()))
             })
             .collect()
     }
@@ -396,6 +396,14 @@ pub(crate) struct UnitCopy {
     pub(crate) vips: [Option<(GuardedVip, u32)>; VIPS_MAX],
     pub(crate) gated: bool,
     pub(crate) role_word: u32,
+}
+
+impl UnitCopy {
+    /// The path of the cgroup; empty when not known.
+    pub(crate) fn cgroup(&self) -> &[u8] {
+        let length = self.cgroup.iter().position(|b| *b == 0).unwrap_or(0);
+        self.cgroup.get(..length).unwrap_or(&[])
+    }
 }
 
 /// Reads a unit's entry until no write came in between; a writer that died in the middle is not waited for.

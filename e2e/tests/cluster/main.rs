@@ -11,6 +11,7 @@ mod cluster;
 mod controllers;
 mod crash;
 mod drivers;
+mod examples;
 mod faults;
 mod harness;
 mod health;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
             replicas_run_on_as_many_nodes_as_asked_for,
             ring_gives_every_partition_one_owner,
         ],
+        examples: [the_examples_run_on_real_nodes],
         input: [
             bad_manifests_are_refused_with_their_place_and_nothing_is_stored,
             bad_requests_to_the_api_are_refused_with_a_reason,

@@ -1,0 +1,72 @@
+//! Where an agent runs: what of its machine stands behind no driver. A real node has [`Place::machine`]; several agents of one process, as
+//! on a laptop, have one each.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cluster_fence::STALE;
+use cluster_lease::time::Span;
+use nix::net::if_::if_nametoindex;
+use tokio::runtime::Handle;
+
+use crate::fences::unified_root;
+use crate::identity;
+use crate::lease::LeaseError;
+
+/// See the module.
+#[derive(Clone)]
+pub struct Place {
+    /// Tells this life of the node from earlier ones, after which nothing runs any more: a UUID, the kernel's on a real node.
+    pub boot_id: String,
+    /// What goes before [`UnitState::control_group`](crate::drivers::UnitState) in the fence table, for the guard to find the unit by.
+    pub groups: String,
+    /// Index of an interface, as the guard's [`Hands`](cluster_fence::Hands) take it.
+    pub interface: fn(&str) -> Option<u32>,
+    /// Addresses to register, by interface; those of the kernel without.
+    pub addresses: Option<BTreeMap<String, Vec<String>>>,
+    /// Folder that paths of databases are below; none where they are as the Apps say.
+    pub data: Option<PathBuf>,
+    /// A guard that did not beat for longer is not there (F4).
+    pub guard_stale: Span,
+    /// Told of the runtime of each thread that the agent starts beside its caller's.
+    pub thread: Arc<dyn Fn(Handle) + Send + Sync>,
+    /// What is done where leases cannot be hosted any more: a voter that cannot remember must not answer.
+    pub lease_lost: fn(&LeaseError),
+}
+
+impl Place {
+    /// This machine as a whole. Where leases cannot be hosted any more the process ends.
+    ///
+    /// # Errors
+    /// The system's, where it has no boot id.
+    pub fn machine() -> std::io::Result<Self> {
+        Ok(Self {
+            boot_id: identity::boot_id()?,
+            groups: unified_root(),
+            interface: |name| if_nametoindex(name).ok(),
+            addresses: None,
+            data: None,
+            guard_stale: STALE,
+            thread: Arc::new(|_| {}),
+            lease_lost: |_| std::process::exit(1),
+        })
+    }
+
+    /// The boot id as a number; 0 where it is no UUID.
+    #[must_use]
+    pub fn boot(&self) -> u128 {
+        uuid::Uuid::parse_str(&self.boot_id).map_or(0, |id| id.as_u128())
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place")
+            .field("boot_id", &self.boot_id)
+            .field("groups", &self.groups)
+            .field("data", &self.data)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,29 @@
+//! The rest of the command line against a cluster that lives.
+
+use crate::world::Dev;
+
+#[test]
+fn what_operators_type_works_against_it() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let dev = Dev::start(&home.path().join("dev"), &[]);
+    assert_eq!(dev.ok(&["get", "nodes", "-o", "name"]), "node/n1\nnode/n2\nnode/n3\n");
+    assert!(dev.ok(&["version"]).contains("controller"));
+    dev.until("three voters", || (dev.ok(&["get", "voters", "-o", "name"]).lines().count() == 3).then_some(()));
+
+    dev.apply_shell("one", "Singleton", "exec sleep 3600");
+    let active = || dev.running("one", "Active").first().cloned();
+    let first = dev.until("an active instance", active);
+    // The first take-over is recorded before the next one, and standbys are ready.
+    dev.until("the App to be Ready", || dev.is_ready("one"));
+    let other = if first == "n1" { "n2" } else { "n1" };
+    dev.ok(&["switchover", "one", "--to", other, "--timeout", "60s"]);
+    dev.until("the named node to be active", || (active()? == other).then_some(()));
+    dev.until("the take-over to be told", || dev.ok(&["failovers", "one"]).contains(other).then_some(()));
+    assert!(dev.ok(&["get", "leases"]).contains("app/one"));
+
+    dev.ok(&["node", "drain", other, "--timeout", "80s"]);
+    dev.until("the drained node to have nothing", || active().filter(|node| node != other));
+    dev.ok(&["node", "uncordon", other]);
+    dev.ok(&["delete", "app", "one", "--timeout", "60s"]);
+    assert_eq!(dev.ok(&["get", "apps", "-o", "name"]), "");
+}

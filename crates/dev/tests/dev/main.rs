@@ -1,0 +1,11 @@
+//! `clusterctl dev`, as it is used: real programs, and what is left of them. Needs `nats-server` (scripts/setup) and all programs of the
+//! workspace (`cargo build --workspace --bins`); no root.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod bad;
+mod ends;
+mod examples;
+mod line;
+mod play;
+mod world;
