@@ -9,6 +9,7 @@
 mod beats;
 mod config;
 mod connection;
+mod databases;
 mod kv;
 mod lease_link;
 pub mod lease_wire;
@@ -19,6 +20,7 @@ mod watch;
 pub use beats::{Beat, Beats, ForceOrder};
 pub use config::NatsConfig;
 pub use connection::{Bus, ConnectError};
+pub use databases::{DatabaseLink, DatabaseMessage, DatabaseMessages, Outgoing};
 pub use kv::{KeyState, Kv, KvError, LeaderRecord, Revised};
 pub use lease_link::{Arrived, LeaseLink, server_orders};
 pub use names::{Bucket, CORDON_PREFIX, HANDOVER_PREFIX, LEADER_KEY, MARK_KEY, Names, RECOVERY_KEY, REMOVAL_PREFIX, VOTERS_KEY};
