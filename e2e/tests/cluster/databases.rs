@@ -201,3 +201,32 @@ pub fn what_only_a_cut_off_active_wrote_is_kept_as_divergence(c: &Cluster) -> Re
     wait_replicated(c)?;
     wait_same(c)
 }
+
+/// P6: the agent of the active is killed under load, and comes back beside the unit that runs on: the same process, the same epoch, no page compared,
+/// and nothing lost. A database that is taken away is told.
+pub fn a_killed_agent_goes_on_following_its_database(c: &Cluster) -> Result<()> {
+    let (active, epoch) = begin(c)?;
+    let run = |c: &Cluster| Ok::<_, cluster_e2e::LabError>(c.runs_on(active)?.get("clusterctl-notes.service").copied());
+    let before = run(c)?;
+    assert!(before.is_some());
+    for round in 0..3 {
+        assert_eq!(write(c, &format!("before-{round}"), |n| n < 20)?.len(), 20);
+        c.systemctl(active, &["kill", "--signal=SIGKILL", "cluster-agent.service"])?;
+        assert_eq!(write(c, &format!("while-{round}"), |n| n < 40)?.len(), 40);
+    }
+    wait_replicated(c)?;
+    let told = c.ctl(&["db", "sync", "notes"])?.ok()?;
+    assert!(told.contains(&format!("of {active} (epoch {epoch})")), "{told}");
+    assert_eq!((run(c)?, c.active("notes")?), (before, (active, epoch)));
+    let nodes = status(c)?;
+    let leads = nodes.iter().find(|node| node.node == active.to_string()).ok_or_else(|| wrong(format!("{nodes:?}")))?;
+    assert_eq!((leads.role.as_str(), leads.resyncs, leads.observed.epoch), ("Active", 0, epoch), "{leads:?}");
+    assert_eq!(notes(c)?.len(), 180);
+    wait_same(c)?;
+
+    c.lab.exec(active, ["mv", PATH, "/data/elsewhere.db"])?.ok()?;
+    let gone = c.wait_condition("notes", "Replicated", |condition| condition.reason.starts_with("Database"))?;
+    assert!(gone.message.starts_with(&format!("{active}: ")), "{gone:?}");
+    c.lab.exec(active, ["mv", "/data/elsewhere.db", PATH])?.ok()?;
+    wait_replicated(c)
+}
