@@ -73,7 +73,7 @@ pub struct Here<'a> {
 /// P7: whether this node could be active at once. A hot unit could while it runs and passes its checks, a cold one while it did not fail.
 fn ready(entry: &AppAssignment, here: Here<'_>) -> bool {
     let failed = here.observed.is_some_and(|o| o.state == InstanceState::Failed);
-    !failed && (entry.run.standby == Standby::Cold || here.standing.fit)
+    !failed && !here.standing.no_database && (entry.run.standby == Standby::Cold || here.standing.fit)
 }
 
 /// What one App makes this node a candidate for.

@@ -8,6 +8,7 @@ pub mod boot_gates;
 pub mod candidacies;
 pub mod clock;
 pub mod config;
+pub mod database;
 pub mod drivers;
 pub mod fences;
 pub mod files;

@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use crate::accept::{Verdict, judge};
 use crate::candidacies::{Here, given_up, has_tenures, stopped, tenures_of, wanted};
 use crate::clock;
+use crate::database::Databases;
 use crate::drivers::{Units, Vips};
 use crate::fences::Fences;
 use crate::journal::{Journal, JournalError};
@@ -114,6 +115,8 @@ pub struct Parts<U, V> {
     pub fences: Fences,
     /// Leases.
     pub leases: LeaseHandle,
+    /// Databases.
+    pub databases: Databases,
 }
 
 /// The manager.
@@ -131,6 +134,7 @@ pub struct Manager<U, V> {
     removed: bool,
     fences: Fences,
     leases: LeaseHandle,
+    databases: Databases,
     view: Arc<LeaseView>,
     /// What was asked of the lease host last.
     asked: BTreeMap<Slot, Wanted>,
@@ -147,7 +151,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
     /// Makes the manager with what the journal has; [`Manager::begin`] starts the workers.
     #[must_use]
     pub fn new(parts: Parts<U, V>, outputs: Outputs) -> Self {
-        let Parts { identity, runtime_dir, units, vips, journal, fences, leases } = parts;
+        let Parts { identity, runtime_dir, units, vips, journal, fences, leases, databases } = parts;
         let view = Arc::clone(&leases.view().borrow());
         Self {
             identity,
@@ -161,6 +165,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
             removed: false,
             fences,
             leases,
+            databases,
             view,
             asked: BTreeMap::new(),
             takeovers: TakeOvers::default(),
@@ -482,6 +487,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
             units: Arc::clone(&self.units),
             vips: Arc::clone(&self.vips),
             armed: self.fences.armed(),
+            databases: self.databases.clone(),
             reports: self.reports.0.clone(),
         };
         let task = tokio::spawn(Worker::new(parts, receiver).run());

@@ -30,6 +30,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
 use crate::config::{Config, ConfigError};
+use crate::database::Databases;
 use crate::drivers::{Units, Vips};
 use crate::fences::Fences;
 use crate::journal::{Journal, JournalError, Owner};
@@ -230,7 +231,8 @@ pub async fn serve<U: Units, V: Vips>(
 
     let mut views = leases.view();
     let fences = Fences::new(table, &place);
-    let parts = Parts { identity: id, runtime_dir: config.runtime_dir, units, vips, journal, fences, leases: leases.clone() };
+    let databases = Databases::new(config.nats.clone(), Names::new(&config.cluster), &config.node, config.state_dir.clone());
+    let parts = Parts { identity: id, runtime_dir: config.runtime_dir, units, vips, journal, fences, leases: leases.clone(), databases };
     let mut manager = Manager::new(parts, outputs);
     if let Some(error) = no_disk {
         manager.not_durable(&error);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::db::DbArgs;
 use crate::dev;
 use crate::failovers::FailoversArgs;
 use crate::node::NodeArgs;
@@ -74,6 +75,8 @@ pub(crate) enum Command {
     Switchover(SwitchoverArgs),
     /// Tell how and how fast Singletons were taken over
     Failovers(FailoversArgs),
+    /// Look after the database of a Singleton
+    Db(DbArgs),
     /// Change who votes on leases
     Voters(VotersArgs),
     /// Show a store that the nodes do not follow, and sign it

@@ -7,6 +7,7 @@ mod apply;
 mod args;
 mod client;
 mod config;
+mod db;
 mod delete;
 mod describe;
 mod dev;
@@ -73,6 +74,7 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Node(args) => node::run(&args, &connect()?, io),
         Command::Switchover(args) => switchover::run(&args, &connect()?, io),
         Command::Failovers(args) => failovers::run(&args, &connect()?, io),
+        Command::Db(args) => db::run(&args, &connect()?, io),
         Command::Voters(args) => voters::run(&args, &connect()?, io),
         Command::Recover(args) => recover::run(&args, &connect()?, io),
         Command::Init(args) => setup::init(&args, io),

@@ -156,6 +156,8 @@ fn fill_node(root: &Path, node: NodeId, fill: &Fill<'_>) -> Result<()> {
         // Nothing is installed here: what a test installs it does itself.
         return Ok(());
     }
+    // Where the manifests that come with the product have their databases: agents make no such folder.
+    make_dir(&inside(root, "/data"))?;
     write(root, &etc("token"), token, 0o600)?;
     write(root, &etc("cli.yaml"), &facts.cli(&Path::new(ETC_DIR).join("token")), 0o644)?;
     write(root, &etc("agent.yaml"), &facts.agent(node), 0o644)?;

@@ -324,7 +324,7 @@ pub fn ip(address: &str) -> &str {
 }
 
 /// A SQLite database that follows its Singleton.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DatabaseSpec {
     /// Absolute path of the database file, the same on every node.

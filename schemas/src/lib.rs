@@ -10,6 +10,7 @@
 pub mod api;
 pub mod app;
 pub mod assignment;
+pub mod database;
 pub mod failover;
 pub mod health;
 pub mod hooks;

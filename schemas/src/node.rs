@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::assignment::{Order, Role};
+use crate::database::DatabaseObserved;
 use crate::partition::PartitionSet;
 use crate::resources::Amounts;
 use crate::takeover::{Cause, Former, HISTORY_MAX, TakeOver};
@@ -154,6 +155,9 @@ pub struct AppObserved {
     /// The partitions, where the App is a Ring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring: Option<RingObserved>,
+    /// The database, where the App has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseObserved>,
     /// The unit that runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitObserved>,

@@ -6,7 +6,8 @@ use cluster_schemas::assignment::{OwnedPartitions, Role};
 use serde::{Deserialize, Serialize};
 
 use super::health::Fitness;
-use super::target::{PartitionsFile, RoleFile, Target, Wish};
+use super::target::{DatabaseWish, PartitionsFile, RoleFile, Target, Wish};
+use crate::database::{Order, Stage};
 use crate::drivers::unit_change::needs_restart;
 use crate::drivers::{ActiveState, Gate, UnitState};
 use crate::health::budget::Restarts;
@@ -52,6 +53,17 @@ impl Memory {
     }
 }
 
+/// What is seen of the App's database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SeenDatabase {
+    /// Where it is.
+    pub stage: Stage,
+    /// What was ordered last.
+    pub order: Order,
+    /// It is one that an earlier spec named, and a tenure has it still.
+    pub other: bool,
+}
+
 /// What is seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -79,6 +91,8 @@ pub struct Seen {
     pub refused: PartitionSet,
     /// An `onRelease` failed: nobody knows what the process still does with the partition.
     pub distrusted: bool,
+    /// The database, where there is one.
+    pub database: Option<SeenDatabase>,
 }
 
 /// The next thing to do.
@@ -112,6 +126,15 @@ pub enum Step {
     Restart,
     /// Have the process read its partition file again.
     Reload,
+    /// Bring the database to the best tail, and begin this epoch (rule D5).
+    Promote {
+        /// Epoch of the tenure.
+        epoch: u64,
+        /// The unit runs, and may have the file open as its own.
+        adopt: bool,
+    },
+    /// The unit that had the database is stopped: make a replica of it again (rules D9, D11).
+    Retire,
     /// Remove the App's folder: nothing is left of it.
     Forget,
     /// All is as it should be, or has to wait.
@@ -181,6 +204,10 @@ fn withdraw(target: &Target, memory: &Memory, seen: &Seen) -> Step {
     if let Some(vip) = address {
         return Step::ReleaseVip(vip);
     }
+    if let Some(database) = seen.database.filter(|database| database.stage.in_tenure()) {
+        // What waits for it waits for its end: the lease too, see `observe`.
+        return if database.order == Order::Follow { Step::Settled } else { Step::Retire };
+    }
     if target.absent {
         if !seen.hooked.is_empty() || memory.owned.iter().any(|owned| !owned.is_empty()) {
             return Step::Settled;
@@ -200,6 +227,9 @@ fn run(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> 
         && (memory.content != text || memory.unit != target.unit)
     {
         return Step::Install(text.to_owned());
+    }
+    if let Some(step) = database(target, memory, seen) {
+        return step;
     }
     if let Some(step) = write_role(target, memory) {
         return step;
@@ -251,6 +281,42 @@ fn run(target: &Target, content: Option<&str>, memory: &Memory, seen: &Seen) -> 
     }
     let on_its_way = seen.unit.active_state == ActiveState::Activating || seen.unit.job_pending;
     if on_its_way || seen.backing_off { Step::Settled } else { Step::Start }
+}
+
+/// The database comes before role, address and unit, and a process that had it ends before it goes.
+fn database(target: &Target, memory: &Memory, seen: &Seen) -> Option<Step> {
+    let SeenDatabase { stage, order, other } = seen.database?;
+    // A hot process that was never told that it is the active one does not write.
+    let told = |file: &Option<RoleFile>| role_of(file).is_some_and(|(role, _)| role == Role::Active);
+    let has_it = !seen.unit.is_gone() && (!target.hot || told(&memory.told_role));
+    let wanted = match target.database {
+        DatabaseWish::Lead(epoch) if !other => Some(epoch),
+        _ => None,
+    };
+    if stage.open().is_some() && stage.open() == wanted {
+        return None;
+    }
+    // Of another tenure, of another spec, or not to be had beside the process.
+    let refused = wanted.is_some_and(|epoch| stage == Stage::Refused(epoch));
+    if has_it && (refused || stage.open().is_some()) {
+        return Some(Step::Stop(target.unit.clone()));
+    }
+    match wanted {
+        Some(epoch) if stage.open().is_none() => {
+            let step = Step::Promote { epoch, adopt: has_it };
+            let ordered = order == Order::Promote { epoch, adopt: has_it };
+            match (ordered, has_it) {
+                (false, _) => Some(step),
+                // What runs is looked after meanwhile.
+                (true, true) => None,
+                (true, false) => Some(Step::Settled),
+            }
+        }
+        _ if stage.in_tenure() && order != Order::Follow => Some(Step::Retire),
+        // An earlier tenure's, on its way out.
+        Some(_) => Some(Step::Settled),
+        None => None,
+    }
 }
 
 /// Whether the process was told of partitions that it may not own any more.

@@ -46,6 +46,8 @@ pub struct Standing {
     pub leave_app: u64,
     /// The same of slot `vip/ADDRESS`.
     pub leave_vip: u64,
+    /// Its database is not in a state to go on from here: whoever has it comes first.
+    pub no_database: bool,
 }
 
 /// From the first finding that a run is unhealthy until it is healthy again. What is taken up later, though it is known to be unhealthy, is kept:
@@ -108,7 +110,7 @@ impl Health {
         if fitness.spent {
             spell.app.get_or_insert(held(desired.tenures.app));
         }
-        Standing { fit, leave_app: spell.app.unwrap_or(0), leave_vip: spell.vip }
+        Standing { fit, leave_app: spell.app.unwrap_or(0), leave_vip: spell.vip, no_database: false }
     }
 }
 
@@ -171,7 +173,9 @@ impl<U: Units, V: Vips> Worker<U, V> {
     /// What leases have to know.
     pub(super) fn standing(&mut self, desired: &Desired, target: &Target, seen: &Seen) -> Standing {
         let fit = target.run.may_stay() && seen.unit.is_running() && !seen.outdated && seen.fitness.passes;
-        self.health.standing(fit, &seen.fitness, &seen.unit.invocation_id, desired)
+        let (no_database, leave) = self.database.standing();
+        let standing = self.health.standing(fit, &seen.fitness, &seen.unit.invocation_id, desired);
+        Standing { no_database, leave_app: if leave > 0 { leave } else { standing.leave_app }, ..standing }
     }
 
     /// An unhealthy instance is about to be restarted: counted first, so that an agent killed in between does not restart it more often.

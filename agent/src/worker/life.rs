@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::target::{Desired, Tenures};
 use super::{Parts, Report, Worker};
+use crate::database::Databases;
 use crate::drivers::{Command, Conflict, Held, HeldVip, Installed, InstalledUnit, Mac, UnitError, UnitState, Units, Verb, VipError, Vips};
 use crate::fences::Armed;
 use crate::lease::view::{TenureState, TenureView};
@@ -157,8 +158,8 @@ fn start_with(folder: &Path, first: Desired, idle: &Arc<Idle>) -> (watch::Sender
     let (told, receiver) = watch::channel(first);
     let (reports, heard) = mpsc::channel(64);
     let (units, vips) = (Arc::clone(idle), Arc::clone(idle));
-    let parts =
-        Parts { app: "a".to_owned(), node: "n1".to_owned(), folder: folder.join("a"), units, vips, armed: Armed::always(), reports };
+    let (armed, databases) = (Armed::always(), Databases::none());
+    let parts = Parts { app: "a".to_owned(), node: "n1".to_owned(), folder: folder.join("a"), units, vips, armed, databases, reports };
     tokio::spawn(Worker::new(parts, receiver).run());
     (told, heard)
 }

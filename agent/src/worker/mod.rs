@@ -10,6 +10,9 @@
 
 mod address;
 mod content;
+mod database;
+#[cfg(test)]
+mod database_tests;
 pub mod decide;
 pub mod health;
 mod hooks;
@@ -22,6 +25,7 @@ pub mod owning;
 pub mod target;
 #[cfg(test)]
 mod tests;
+mod waits;
 mod warnings;
 
 use std::path::PathBuf;
@@ -32,18 +36,20 @@ use cluster_schemas::PartitionSet;
 use cluster_schemas::app::Mode;
 use cluster_schemas::assignment::Role;
 use cluster_schemas::node::AppObserved;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::clock;
+use crate::database::{Databases, Order};
 use crate::drivers::unit_change::needs_restart;
-use crate::drivers::{ActiveState, Conflict, Gate, UnitError, Units, Vips, unit_text};
+use crate::drivers::{ActiveState, Gate, UnitError, Units, Vips, unit_text};
 use crate::fences::Armed;
 use crate::worker::decide::{Memory, Seen, Step};
 use crate::worker::health::{Fitness, Health, Standing};
 use crate::worker::hooks::Hooks;
 use crate::worker::target::{Desired, Target, Wish, target};
+use crate::worker::waits::{next_conflict, sleep_until, with_log};
 use crate::worker::warnings::Warnings;
 
 /// Longest start, restart or reload; a unit's own time-outs are shorter as a rule.
@@ -97,6 +103,8 @@ pub struct Parts<U, V> {
     pub vips: Arc<V>,
     /// Whether a slot is held at this moment.
     pub armed: Armed,
+    /// Databases.
+    pub databases: Databases,
     /// Where reports go; bounded.
     pub reports: mpsc::Sender<Report>,
 }
@@ -130,6 +138,7 @@ pub struct Worker<U, V> {
     warnings: Warnings,
     health: Health,
     hooks: Hooks,
+    database: database::Lead,
 }
 
 impl<U: Units, V: Vips> Worker<U, V> {
@@ -157,6 +166,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             warnings: Warnings::default(),
             health: Health::default(),
             hooks: Hooks::default(),
+            database: database::Lead::default(),
         }
     }
 
@@ -203,6 +213,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                             None
                         }
                     };
+                    self.tend_database(&desired, &mut seen);
                     self.tend_hooks(&desired, &mut target, &mut seen).await;
                     self.report(&desired, &target, &seen).await;
                     // Without a text there is nothing to run, but what runs can still be withdrawn.
@@ -245,6 +256,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                         () = sleep_until(restart_at) => {}
                         Some(ended) = self.hooks.next() => self.hook_ended(ended).await,
                         () = sleep_until(hooks_at) => {}
+                        () = self.database.changed() => {}
                         Ok(()) = vip_changes.changed() => {}
                         conflict = next_conflict(&mut conflicts) => {
                             let vip = target.vip.as_ref().map(|(vip, ..)| vip);
@@ -331,6 +343,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             hooked: PartitionSet::new(),
             refused: PartitionSet::new(),
             distrusted: false,
+            database: None,
             failure_counts: self.failed.is_some(),
             fitness: Fitness::default(),
             vip_taken: target.vip.is_some() && self.vip_trouble == address::TAKEN,
@@ -361,6 +374,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
 
     async fn report(&mut self, desired: &Desired, target: &Target, seen: &Seen) {
         let mut observed = observe::observed(desired, target, &self.memory, seen, &self.trouble);
+        self.report_database(&mut observed);
         if observed.message.is_empty() {
             observed.message = self.warnings.text(clock::since_boot());
         }
@@ -491,6 +505,8 @@ impl<U: Units, V: Vips> Worker<U, V> {
                 }
                 self.file_outcome("write the partition file", written).await;
             }
+            Step::Promote { epoch, adopt } => self.order_database(desired, Order::Promote { epoch, adopt }),
+            Step::Retire => self.order_database(desired, Order::Follow),
             Step::Start | Step::Restart | Step::Reload => return self.start(&step, target, desired).await,
             Step::Forget | Step::Settled => {}
         }
@@ -545,6 +561,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
         info!(app = self.parts.app, "nothing of the App is left here");
         self.memory = Memory::default();
         self.hooks = Hooks::default();
+        self.database.close();
         self.reported = None;
         let tenures = self.desired.borrow().tenures.version;
         let report = Report {
@@ -564,31 +581,5 @@ impl<U: Units, V: Vips> Worker<U, V> {
             // What is remembered only spares work and finds leftovers; the tenures given up are also in memory of this process.
             self.failed_plain("remember what was done", &error.to_string());
         }
-    }
-}
-
-fn with_log(mut text: String, log: Vec<String>) -> String {
-    for line in log {
-        text.push('\n');
-        text.push_str(&line);
-    }
-    text
-}
-
-async fn next_conflict(conflicts: &mut broadcast::Receiver<Conflict>) -> Conflict {
-    loop {
-        match conflicts.recv().await {
-            Ok(conflict) => return conflict,
-            // The next one says the same.
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-        }
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

@@ -26,6 +26,8 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
     let by_this_spec = seen.unit.is_running() && !seen.outdated;
     let healthy = target.run.may_stay() && by_this_spec && seen.fitness.passes && (!wants_vip || seen.vip_present);
     let singleton = entry.mode == Mode::Singleton;
+    // D11: the lease goes when the successor has all of it.
+    let database_here = seen.database.is_some_and(|database| database.stage.in_tenure());
     AppObserved {
         uid: entry.uid.clone(),
         generation: entry.generation,
@@ -33,7 +35,7 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
         role: target.role.as_ref().map_or(Role::Absent, |r| r.role),
         state,
         healthy,
-        holds: singleton && (vip_here || !gone && (!target.hot || knows_active(memory))),
+        holds: singleton && (vip_here || database_here || !gone && (!target.hot || knows_active(memory))),
         epoch: desired.tenures.app.map_or(0, |t| t.epoch),
         leased: held(desired.tenures.app),
         gave_up: 0,
@@ -45,6 +47,7 @@ pub fn observed(desired: &Desired, target: &Target, memory: &Memory, seen: &Seen
             gave_up: 0,
             trouble: String::new(),
         }),
+        database: None,
         ring: (entry.mode == Mode::Ring).then(|| RingObserved { leased: desired.tenures.ring.clone(), ..ring(target, memory, seen, gone) }),
         unit: Some(UnitObserved {
             name: target.unit.clone(),

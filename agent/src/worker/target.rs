@@ -95,6 +95,18 @@ impl PartitionsFile {
     }
 }
 
+/// What the App's database should be here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DatabaseWish {
+    /// It has none.
+    #[default]
+    None,
+    /// A replica.
+    Follow,
+    /// The application's, in this epoch.
+    Lead(u64),
+}
+
 /// What should be here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -120,6 +132,8 @@ pub struct Target {
     pub role: Option<RoleFile>,
     /// The partition file, where the App is a Ring.
     pub partitions: Option<PartitionsFile>,
+    /// The database: before address and unit.
+    pub database: DatabaseWish,
 }
 
 /// What should be here of App `app` on node `node`.
@@ -173,7 +187,13 @@ pub fn target(app: &str, node: &str, desired: &Desired) -> Target {
         (Some(vip), mode) if mode != Mode::Singleton => format!("vip/{}", vip.spec().ip()),
         _ => format!("app/{app}"),
     };
+    let database = match entry.run.database.as_ref().filter(|_| entry.role != Role::Absent) {
+        None => DatabaseWish::None,
+        Some(_) if active => DatabaseWish::Lead(desired.tenures.app.map_or(0, |t| t.epoch)),
+        Some(_) => DatabaseWish::Follow,
+    };
     Target {
+        database,
         probe: entry.vip.as_ref().is_some_and(|vip| vip.probe),
         vip_slot,
         gate: gated.then(|| Gate { slot: format!("app/{app}"), hot }),

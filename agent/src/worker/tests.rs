@@ -6,10 +6,11 @@ use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, RingAssignment
 use cluster_schemas::node::InstanceState;
 use proptest::prelude::*;
 
-use super::decide::{Memory, Seen, Step, next};
+use super::decide::{Memory, Seen, SeenDatabase, Step, next};
 use super::health::Fitness;
 use super::observe::observed;
 use super::target::{Desired, Target, Tenures, target};
+use crate::database::{Order, Stage};
 use crate::drivers::{ActiveState, LoadState, UnitState};
 use crate::lease::view::{TenureState, TenureView};
 
@@ -31,7 +32,7 @@ fn vip(hold: bool, epoch: u64) -> VipAssignment {
     VipAssignment { address: "10.0.0.100/24".to_owned(), interface: "eth0".to_owned(), hold, epoch, ..VipAssignment::default() }
 }
 
-fn singleton(role: Role, epoch: u64) -> Desired {
+pub(super) fn singleton(role: Role, epoch: u64) -> Desired {
     let entry = AppAssignment {
         uid: "u".to_owned(),
         generation: 1,
@@ -47,7 +48,7 @@ fn singleton(role: Role, epoch: u64) -> Desired {
 }
 
 /// The same with the tenure in another state.
-fn in_state(desired: &Desired, state: TenureState) -> Desired {
+pub(super) fn in_state(desired: &Desired, state: TenureState) -> Desired {
     let turn = |t: Option<TenureView>| t.map(|t| TenureView { state, ..t });
     let tenures = Tenures { app: turn(desired.tenures.app), vip: turn(desired.tenures.vip), ..desired.tenures.clone() };
     Desired { tenures, ..desired.clone() }
@@ -69,16 +70,18 @@ fn ring(own: &[(u64, &str)]) -> Desired {
 
 /// What a node is made of, as far as one App sees it.
 #[derive(Debug, Clone, Default)]
-struct World {
-    memory: Memory,
-    running: Option<String>,
-    address: Option<VipSpec>,
+pub(super) struct World {
+    pub(super) memory: Memory,
+    pub(super) running: Option<String>,
+    pub(super) address: Option<VipSpec>,
     file: String,
     young: bool,
     backing_off: bool,
     fitness: Fitness,
     distrusted: bool,
-    steps: Vec<Step>,
+    /// The database, and what was ordered last.
+    pub(super) database: Option<(Stage, Order)>,
+    pub(super) steps: Vec<Step>,
 }
 
 impl World {
@@ -107,6 +110,7 @@ impl World {
             failure_counts: false,
             fitness: self.fitness.clone(),
             vip_taken: false,
+            database: self.database.map(|(stage, order)| SeenDatabase { stage, order, other: false }),
             hooked: PartitionSet::new(),
             refused: PartitionSet::new(),
             distrusted: self.distrusted,
@@ -167,11 +171,19 @@ impl World {
                 self.memory.confirmed.clone_from(&self.memory.partitions);
                 self.memory.told_role.clone_from(&self.memory.role);
             }
+            Step::Promote { epoch, adopt } => {
+                let running = self.running.is_some();
+                assert_eq!(adopt, running && !target.hot, "a process that may write is told of");
+                // Beside a process it does not know the database is refused; without one it is promoted.
+                let stage = if adopt { Stage::Refused(epoch) } else { Stage::Active(epoch) };
+                self.database = Some((stage, Order::Promote { epoch, adopt }));
+            }
+            Step::Retire => self.database = Some((Stage::Standby, Order::Follow)),
         }
         true
     }
 
-    fn settle(&mut self, desired: &Desired) {
+    pub(super) fn settle(&mut self, desired: &Desired) {
         for _ in 0..20 {
             if !self.step(desired) {
                 return;
@@ -180,12 +192,12 @@ impl World {
         panic!("does not settle: {:?}", self.steps);
     }
 
-    fn report(&self, desired: &Desired) -> cluster_schemas::node::AppObserved {
+    pub(super) fn report(&self, desired: &Desired) -> cluster_schemas::node::AppObserved {
         let target = target("a", "n1", desired);
         observed(desired, &target, &self.memory, &self.seen(&target), "")
     }
 
-    fn order(&self, of: impl Fn(&Step) -> bool) -> usize {
+    pub(super) fn order(&self, of: impl Fn(&Step) -> bool) -> usize {
         self.steps.iter().position(of).expect("the step was taken")
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod age;
 pub(crate) mod apps;
 pub(crate) mod assignments;
+pub(crate) mod databases;
 pub(crate) mod describe_app;
 pub(crate) mod describe_node;
 pub(crate) mod document;

@@ -2,6 +2,7 @@
 
 mod apps;
 mod auth;
+mod databases;
 mod nodes;
 mod operate;
 mod problem;
@@ -97,6 +98,11 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/apps", get(apps::list))
         .route("/v1/apps/{name}", get(apps::one).put(apps::put).delete(apps::delete))
         .route("/v1/apps/{name}/switchover", post(operate::switch_over))
+        .route("/v1/apps/{name}/database", get(databases::status))
+        .route("/v1/apps/{name}/database/sync", post(databases::sync))
+        .route("/v1/apps/{name}/database/accept-loss", post(databases::accept_loss))
+        .route("/v1/apps/{name}/database/divergences/{node}/{file}", get(databases::divergence))
+        .route("/v1/apps/{name}/database/verify/{node}", post(databases::verify))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}", get(nodes::one).delete(nodes::delete))
         .route("/v1/nodes/{name}/cordon", put(operate::cordon).delete(operate::uncordon))

@@ -15,12 +15,12 @@ use crate::kv::{Kv, KvError};
 use crate::names::{Bucket, Names};
 
 /// A dead server is found after two of these without an answer.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for one server to accept a connection: two ways there and back over a slow network, and one frozen server in the list
 /// still leaves time before a node counts as lost.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Wait between attempts to connect; the first is made at once.
-const RECONNECT_DELAY: Duration = Duration::from_millis(100);
+pub(crate) const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 /// Longest wait for an answer of JetStream. A stream without a leader answers nothing for 4 to 8 s (design section 2).
 const JETSTREAM_TIMEOUT: Duration = Duration::from_secs(2);
 /// Wait between attempts to create or open a bucket.
@@ -63,6 +63,14 @@ pub struct Bus {
     replicas: usize,
 }
 
+/// The servers of a configuration.
+pub(crate) fn servers(config: &NatsConfig) -> Result<Vec<async_nats::ServerAddr>, ConnectError> {
+    if config.servers.is_empty() {
+        return Err(ConnectError::NoServer);
+    }
+    config.servers.iter().map(|url| url.parse().map_err(|_| ConnectError::Url { url: url.clone() })).collect()
+}
+
 impl Bus {
     /// Connects in the background and goes on trying for ever; what is published meanwhile waits, up to a bound.
     ///
@@ -71,14 +79,7 @@ impl Bus {
     /// # Errors
     /// Only where the configuration cannot be used.
     pub async fn connect(config: &NatsConfig, names: Names, who: &str) -> Result<Self, ConnectError> {
-        if config.servers.is_empty() {
-            return Err(ConnectError::NoServer);
-        }
-        let servers = config
-            .servers
-            .iter()
-            .map(|url| url.parse().map_err(|_| ConnectError::Url { url: url.clone() }))
-            .collect::<Result<Vec<async_nats::ServerAddr>, _>>()?;
+        let servers = servers(config)?;
         let who_logged = who.to_owned();
         let connected = watch::Sender::new(0_u64);
         let connections = connected.clone();

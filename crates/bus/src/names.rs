@@ -111,4 +111,28 @@ impl Names {
     pub fn beat(&self) -> String {
         format!("{}.beat", self.cluster)
     }
+
+    /// Subject of what a database's active says to all that have the App (rule N5).
+    #[must_use]
+    pub fn database_live(&self, app: &str, from: &str) -> String {
+        format!("{}.dblive.{app}.{from}.live", self.cluster)
+    }
+
+    /// Subject of what a database's replicas confirm.
+    #[must_use]
+    pub fn database_confirm(&self, app: &str, from: &str) -> String {
+        format!("{}.dblive.{app}.{from}.confirm", self.cluster)
+    }
+
+    /// Subject of what one node that has the App asks another; `*` as `from` for all that ask `to`.
+    #[must_use]
+    pub fn database_ask(&self, app: &str, from: &str, to: &str) -> String {
+        format!("{}.dblive.{app}.{from}.ask.{to}", self.cluster)
+    }
+
+    /// Subject of what people ask a node about a database, through a controller.
+    #[must_use]
+    pub fn database_control(&self, app: &str, node: &str) -> String {
+        format!("{}.dbctl.{app}.{node}", self.cluster)
+    }
 }

@@ -13,7 +13,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
     pub(crate) listen: SocketAddr,
 
-    /// Database file of this application. Shown in the answer; nothing is read from it or written to it.
+    /// SQLite database of this application, in WAL mode: `POST /notes` writes a note into it, `GET /notes` counts them.
     #[arg(long, value_name = "PATH")]
     pub(crate) db: Option<PathBuf>,
 

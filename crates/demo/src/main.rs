@@ -7,6 +7,7 @@ mod append;
 mod args;
 mod echo;
 mod files;
+mod notes;
 mod server;
 mod state;
 

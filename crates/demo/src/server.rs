@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::append::Appender;
 use crate::args::Args;
 use crate::echo;
+use crate::notes::{self, Notes};
 use crate::state::{Identity, State};
 
 /// How long connections may take to finish after SIGTERM. A fail-over waits for this process, so not long.
@@ -33,9 +34,14 @@ pub(crate) async fn run(args: Args) -> io::Result<()> {
     let interrupt = signal(SignalKind::interrupt())?;
 
     let (listen, append, echo, sick) = (args.listen, args.append.clone(), args.echo, args.sick_file.clone());
+    let database = args.db.clone().map(|path| Arc::new(Notes::new(path)));
     let started_at = jiff::Timestamp::now().round(jiff::Unit::Millisecond).unwrap_or_default().to_string();
     let mut state = State::new(args, std::process::id(), started_at, hostname());
     state.read_files().iter().for_each(|reason| log(reason));
+    // A hot standby leaves the file alone: it is a replica that others write.
+    if let Some(notes) = database.as_ref().filter(|_| !state.is_standby()) {
+        notes.prepare().map_err(|error| io::Error::other(format!("cannot open the database: {error}")))?;
+    }
     let state = Arc::new(Mutex::new(state));
     if let Some(path) = append {
         let writer = Appender::open(&path)?;
@@ -57,6 +63,7 @@ pub(crate) async fn run(args: Args) -> io::Result<()> {
         .route("/", get(identity))
         .route("/healthz", get(move || std::future::ready(health(sick.as_deref()))))
         .with_state(Arc::clone(&state));
+    let router = database.into_iter().fold(router, |router, notes| router.merge(notes::routes(notes)));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serve = axum::serve(listener, router).with_graceful_shutdown(async {
         // An error means that the sender is gone, which asks for the same.

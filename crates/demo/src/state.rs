@@ -74,6 +74,11 @@ impl State {
         self.identity.epoch.filter(|_| active).map(|epoch| (epoch, self.identity.node.clone().unwrap_or_default()))
     }
 
+    /// Whether the role file says that another instance is active.
+    pub(crate) fn is_standby(&self) -> bool {
+        self.identity.role.as_deref() == Some("Standby")
+    }
+
     /// Reads both files. What cannot be read becomes unknown; the reasons are returned for the log.
     pub(crate) fn read_files(&mut self) -> Vec<String> {
         let mut trouble = Vec::new();

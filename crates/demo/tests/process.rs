@@ -83,8 +83,10 @@ fn write(path: &Path, text: &str) {
 fn says_who_it_is_and_reads_its_files_again_on_sighup() {
     let folder = tempfile::tempdir().unwrap();
     let (role, partitions) = (folder.path().join("role.json"), folder.path().join("partitions.json"));
+    let database = folder.path().join("app.db");
     let demo = Demo::start(|c| {
-        c.args(["--db", "/data/app.db"])
+        c.arg("--db")
+            .arg(&database)
             .env("CLUSTERCTL_NODE", "n1")
             .env("CLUSTERCTL_APP", "database")
             .env("CLUSTERCTL_ROLE_FILE", &role)
@@ -94,7 +96,9 @@ fn says_who_it_is_and_reads_its_files_again_on_sighup() {
     assert!(head.starts_with("HTTP/1.1 200") && head.contains("application/json"), "{head}");
     let first = demo.identity();
     assert_eq!((&first["node"], &first["app"], &first["pid"]), (&"n1".into(), &"database".into(), &demo.child.id().into()));
-    assert_eq!(first["database"], "/data/app.db");
+    assert_eq!(first["database"], database.to_str().unwrap());
+    let notes: serde_json::Value = serde_json::from_str(&demo.get("/notes").1).unwrap();
+    assert_eq!((&notes["count"], &notes["newest"]), (&0.into(), &0.into()));
     assert!(first["role"].is_null() && first["epoch"].is_null() && first["partitions"].is_null() && first["version"].is_null());
 
     write(&role, r#"{"app":"database","node":"n1","role":"Active","epoch":7,"peers":["n2"]}"#);

@@ -3,6 +3,8 @@
 //! Ready means: Singleton - one active instance, healthy, its VIP seen; Spread - every eligible Live node; Replicas - as many healthy
 //! ones as asked for; Ring - every partition confirmed by its owner. A pool's or ring's VIP has to be seen as well.
 
+mod replicated;
+
 use std::collections::BTreeMap;
 
 use cluster_schemas::app::ip;
@@ -127,9 +129,8 @@ fn compute(app: &App, plan: &Plan, parts: &[Part<'_>]) -> AppStatus {
         let message = "`onQuorumLoss: Keep`: while the network is split, several nodes may be active, each with the VIP".to_owned();
         conditions.push(condition("Exclusive", false, "KeepsOnQuorumLoss", message));
     }
-    if app.spec.database.is_some() {
-        let message = "databases are accepted but not replicated yet: each node has a file of its own".to_owned();
-        conditions.push(condition("Replicated", false, "NotImplemented", message));
+    if app.spec.database.is_some() && terminating.is_none() {
+        conditions.push(replicated::replicated(parts));
     }
     if let Some(nodes) = terminating {
         conditions.push(terminating_condition(nodes, parts));

@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::apply::{ApplyError, Replica};
-use crate::capture::{Capture, CaptureError, Options, SnapshotError, Watch};
+use crate::capture::{Capture, CaptureError, Options, SnapshotError, Watch, beside};
 use crate::lineage::{Chain, Position};
 use crate::log::{Limits, LogError};
 use crate::role::{Member, MemberError, Received, SnapshotUse, Tail, TailOutcome};
 use crate::storage::Directory;
+use crate::sums::PageSums;
 use crate::transaction::{DbId, DecodeError, Record, decode};
 
 /// Why a host did not do what was asked.
@@ -210,12 +211,12 @@ impl Host {
     }
 
     /// Takes a snapshot, all its chunks in order, of a node that noted `epoch`. Whether it was of use. What is void here is kept first.
-    pub fn take_snapshot<'c>(
+    pub fn take_snapshot(
         &mut self,
         epoch: u64,
         position: Position,
         chain: &Chain,
-        chunks: impl IntoIterator<Item = &'c [u8]>,
+        chunks: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<bool, HostError> {
         let needed = self.applied().is_none();
         let usage = self.member.weigh(position, chain, needed);
@@ -231,7 +232,7 @@ impl Host {
         let mut writer = replica.snapshot();
         let mut reached = None;
         for bytes in chunks {
-            let Record::Chunk(chunk) = decode(bytes).map_err(HostError::Decode)? else {
+            let Record::Chunk(chunk) = decode(bytes.as_ref()).map_err(HostError::Decode)? else {
                 return Err(HostError::Role("a start in a snapshot"));
             };
             reached = writer.take(&chunk)?;
@@ -255,12 +256,18 @@ impl Host {
         self.settle()?;
         let start = self.member.make_start(epoch)?;
         self.shipped = start.base;
-        let FileRole::Replica(replica) = &mut self.file else { return Err(HostError::Role("the database is at no state of the log")) };
-        if replica.position() != start.base {
-            return Err(HostError::Role("the database is not at the end of the log"));
-        }
-        replica.checkpoint(self.member.log_mut().storage_mut())?;
-        let sums = replica.sums().clone();
+        let sums = match &mut self.file {
+            FileRole::Replica(replica) if replica.position() != start.base => {
+                return Err(HostError::Role("the database is not at the end of the log"));
+            }
+            FileRole::Replica(replica) => {
+                replica.checkpoint(self.member.log_mut().storage_mut())?;
+                replica.sums().clone()
+            }
+            // Nobody has a history yet: what the application has, from before or made just now, is what it begins with.
+            FileRole::Lost if start.base == Position::default() => PageSums::default(),
+            _ => return Err(HostError::Role("the database is at no state of the log")),
+        };
         // Ours closes before the capture's descriptors are opened: each close drops the locks of the whole process.
         self.file = FileRole::Lost;
         let db = self.member.db();
@@ -308,12 +315,84 @@ impl Host {
     /// what was not shipped yet, for a successor that waits for it (D11).
     pub fn retire(&mut self, now_ms: u64, ship: impl FnMut(&[u8])) -> Result<(), HostError> {
         if let FileRole::Application(capture) = &mut self.file {
-            capture.poll(self.member.log_mut(), now_ms)?;
+            // What cannot be followed any more is looked at below, with nobody beside us.
+            let polled = capture.poll(self.member.log_mut(), now_ms);
+            self.file = FileRole::Lost;
+            polled?;
             self.member.sync()?;
         }
         self.file = FileRole::Lost;
         self.file = open_file(&mut self.member, &self.options, now_ms)?;
         self.unshipped(ship)
+    }
+
+    /// Goes on as the active of `epoch`, which this node began: after a restart of this process beside an application that runs on, or once
+    /// the database can be followed again. What was committed meanwhile is read from the write-ahead log, or found by comparing pages and
+    /// counted ([`crate::capture::Resync`]). `false`: this node did not begin that epoch, or another has been noted since; nothing was done.
+    ///
+    /// After an error the file is held up in nothing, and this may be tried again.
+    pub fn resume(&mut self, epoch: u64, now_ms: u64) -> Result<bool, HostError> {
+        if self.member.is_stale() || !self.member.began(epoch)? {
+            return Ok(false);
+        }
+        // Ours closes before the capture's descriptors are opened: each close drops the locks of the whole process.
+        self.file = FileRole::Lost;
+        let db = self.member.db();
+        let sums = crate::sums::at_head(self.member.log(), db)?;
+        let capture = Capture::resume(self.options.clone(), db, self.member.log_mut(), sums, now_ms)?;
+        self.member.sync()?;
+        self.file = FileRole::Application(Box::new(capture));
+        Ok(true)
+    }
+
+    /// Makes room for the active's database where a file lies that was there before anything was replicated: it gets another name, with its
+    /// write-ahead log, and that name is given. `None`: there is no such file.
+    pub fn set_aside(&mut self, now_ms: u64) -> std::io::Result<Option<PathBuf>> {
+        let untouched = self.member.chain().starts().is_empty() && self.member.position() == Position::default();
+        let path = &self.options.path;
+        if !matches!(self.file, FileRole::Lost) || !untouched || std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
+            return Ok(None);
+        }
+        let aside = beside(path, &format!(".before-{now_ms}"));
+        // The write-ahead log first: a crash in between leaves a database without it under the old name, and both files are kept.
+        match std::fs::rename(beside(path, "-wal"), beside(&aside, "-wal")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => std::fs::rename(path, &aside)?,
+        }
+        match std::fs::remove_file(beside(path, "-shm")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(Some(aside)),
+        }
+    }
+
+    /// Lets go of a database that cannot be followed for now, so that the application is held up in nothing. [`Self::resume`] goes on.
+    pub fn let_go(&mut self) {
+        self.file = FileRole::Lost;
+    }
+
+    /// Reads the whole database: whether it is what the transactions made of it, and, of a replica, what SQLite's own check says. Gives the state
+    /// that was read and what is wrong, nothing where all is well. The state's checksum is equal on all nodes that have it.
+    pub fn verify(&mut self, now_ms: u64) -> Result<(Position, Vec<String>), HostError> {
+        match &mut self.file {
+            FileRole::Application(capture) => {
+                let found = capture.verify(self.member.log_mut(), now_ms)?;
+                Ok((
+                    found.position,
+                    found.wrong.iter().map(|page| format!("page {page} is not what its transactions made of it")).collect(),
+                ))
+            }
+            FileRole::Replica(replica) => {
+                let position = replica.position();
+                let found = replica.read_all()?.total();
+                let mut wrong = Vec::new();
+                if found != position.checksum {
+                    wrong.push(format!("its pages sum up to {found:016x} instead of {:016x}", position.checksum));
+                }
+                wrong.extend(replica.integrity_check()?.into_iter().filter(|line| line != "ok"));
+                Ok((position, wrong))
+            }
+            FileRole::Lost => Err(HostError::Role("the database is at no state of the log")),
+        }
     }
 
     /// The database file.

@@ -10,6 +10,7 @@ mod changes;
 mod cluster;
 mod controllers;
 mod crash;
+mod databases;
 mod drivers;
 mod examples;
 mod faults;
@@ -67,6 +68,11 @@ fn main() -> ExitCode {
         operators: [
             a_switchover_hands_over_to_the_named_node_and_stays,
             a_cordoned_node_gets_nothing_new_and_a_drained_one_has_nothing,
+        ],
+        databases: [
+            a_database_survives_its_active_and_loses_nothing_in_a_switchover,
+            what_only_a_cut_off_active_wrote_is_kept_as_divergence,
+            a_killed_agent_goes_on_following_its_database,
         ],
         agents: [
             a_restarted_or_killed_agent_adopts_what_runs,

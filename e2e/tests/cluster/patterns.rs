@@ -32,9 +32,9 @@ pub fn platform_is_ready_and_served_through_its_vip(c: &Cluster) -> Result<()> {
     let workers = runs.nodes_of("workers");
     assert!(workers.len() == 3 && !workers.contains(&active), "workers on {workers:?}, the database on {active}");
 
+    c.wait_condition("database", "Replicated", |condition| condition.status.as_str() == "True")?;
     let status = c.status("database")?;
     let condition = |kind: &str| status.condition(kind).map(|c| (c.status.as_str(), c.reason.as_str()));
-    assert_eq!(condition("Replicated"), Some(("False", "NotImplemented")));
     assert_eq!(condition("Degraded"), Some(("False", "Standbys")));
 
     // Deletion by the user: the command returns when nothing is left, so nothing has to be waited for.

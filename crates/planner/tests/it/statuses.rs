@@ -2,6 +2,7 @@
 
 use cluster_schemas::app::DatabaseSpec;
 use cluster_schemas::assignment::Role;
+use cluster_schemas::database::DatabaseObserved;
 use cluster_schemas::node::InstanceState;
 use cluster_schemas::status::ConditionStatus;
 use cluster_schemas::{AppStatus, Mode};
@@ -28,12 +29,44 @@ fn a_ready_singleton() {
     assert_eq!(condition(&status, "Ready"), (ConditionStatus::True, "Ready".to_owned(), "active on n1".to_owned()));
     assert_eq!(condition(&status, "Degraded"), (ConditionStatus::False, "Standbys".to_owned(), "n2 and n3 stand by".to_owned()));
     let (replicated, reason, _) = condition(&status, "Replicated");
-    assert_eq!((replicated, reason.as_str()), (ConditionStatus::False, "NotImplemented"), "and Ready does not count it");
+    assert_eq!((replicated, reason.as_str()), (ConditionStatus::False, "NoActiveInstance"), "and Ready does not count it");
     let active = &status.instances[0];
     assert_eq!((active.node.as_str(), active.role, active.epoch), ("n1", Role::Active, Some(1)));
     assert_eq!((active.vip.as_deref(), active.state, active.healthy), (Some("10.0.0.100/24"), InstanceState::Running, true));
     let standby = &status.instances[1];
     assert_eq!((standby.role, standby.epoch, standby.vip.as_deref(), standby.healthy), (Role::Standby, None, None, false));
+}
+
+#[test]
+fn a_database_is_replicated_while_its_active_leads_and_every_live_standby_follows() {
+    let mut app = mk_app("db", Mode::Singleton);
+    app.spec.database = Some(DatabaseSpec { path: "/data/app.db".to_owned(), max_lag: None, confirm: None });
+    let mut cluster = Cluster::of(3, [app]);
+    cluster.settle();
+    let well = |epoch, transaction| Some(DatabaseObserved { epoch, transaction, follows: true, ..DatabaseObserved::default() });
+    for (node, transaction) in [("n1", 40), ("n2", 40), ("n3", 38)] {
+        cluster.observed(node, "db").database = well(1, transaction);
+    }
+    let replicated = |cluster: &Cluster| condition(&cluster.status("db"), "Replicated");
+    let message = "n2, n3 follow n1 in epoch 1, at about transaction 40".to_owned();
+    assert_eq!(replicated(&cluster), (ConditionStatus::True, "Replicated".to_owned(), message));
+
+    let mut behind = cluster.clone();
+    let waits = DatabaseObserved { reason: "NeedsSnapshot".to_owned(), message: "it waits".to_owned(), ..DatabaseObserved::default() };
+    behind.observed("n3", "db").database = Some(waits);
+    let message = "1 of 2 standbys follow n1: n3: it waits".to_owned();
+    assert_eq!(replicated(&behind), (ConditionStatus::False, "NeedsSnapshot".to_owned(), message));
+    // Of an epoch that is over: it has not heard of the present one.
+    behind.observed("n3", "db").database = well(0, 40);
+    assert_eq!(replicated(&behind).1, "ReplicationBehind");
+
+    let mut rollback = cluster.clone();
+    let not = DatabaseObserved { reason: "RollbackJournal".to_owned(), message: "say WAL".to_owned(), ..DatabaseObserved::default() };
+    rollback.observed("n1", "db").database = Some(not);
+    assert_eq!(replicated(&rollback), (ConditionStatus::False, "RollbackJournal".to_owned(), "n1: say WAL".to_owned()));
+
+    cluster.lose("n2").lose("n3").step();
+    assert_eq!(replicated(&cluster).1, "NoStandby");
 }
 
 #[test]

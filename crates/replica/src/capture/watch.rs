@@ -1,7 +1,7 @@
 //! Waiting for the application to write: the kernel's file notification, with a poll behind it.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -38,6 +38,11 @@ impl Watch {
     /// Whether the kernel does not notify.
     pub fn is_polling(&self) -> bool {
         self.inotify.is_none()
+    }
+
+    /// Readable once the file was written; [`Self::wait`] without a limit takes that in. `None` where waiting is polling.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(|inotify| inotify.as_fd())
     }
 
     /// Waits until the file is written, at most `limit` and at most [`POLL`]. Whether it was.

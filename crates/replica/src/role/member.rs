@@ -372,6 +372,19 @@ impl<S: Storage> Member<S> {
         Ok(Start { epoch, base, node: self.node.clone() })
     }
 
+    /// Whether this node began `epoch`, and nothing later was noted or appended. A start that a crash left in the log alone is taken over.
+    pub fn began(&mut self, epoch: u64) -> Result<bool, MemberError> {
+        if self.meta.noted != epoch || self.log.head().epoch != epoch {
+            return Ok(false);
+        }
+        if self.meta.chain.epoch() < epoch {
+            let of = |item: &Item| matches!(item, Item::Start(start) if start.epoch == epoch).then(|| item.clone());
+            let Some(Item::Start(start)) = self.log.entries().rev().find_map(|entry| of(&entry.item)) else { return Ok(false) };
+            self.adopt(start)?;
+        }
+        Ok(self.meta.chain.starts().last().is_some_and(|start| start.epoch == epoch && start.node == self.node))
+    }
+
     /// The start is in the log, durably: the epoch has begun, with the database at the log's end.
     pub fn started(&mut self, start: Start) -> Result<(), MemberError> {
         self.meta.stale = false;

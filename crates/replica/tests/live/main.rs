@@ -8,3 +8,4 @@ mod follow;
 mod large;
 mod reasons;
 mod replay;
+mod turns;
