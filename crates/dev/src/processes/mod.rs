@@ -49,9 +49,12 @@ impl Processes {
         Self { shared }
     }
 
+    fn here(&self) -> Here<'_> {
+        Here { address: self.shared.node.address, programs: &self.shared.node.programs }
+    }
+
     fn service(&self, unit: &str, content: &str) -> Result<Service, UnitError> {
-        let here = Here { address: self.shared.node.address, programs: &self.shared.node.programs };
-        parse(content, here).map_err(|message| UnitError::BadSetting { unit: unit.to_owned(), message })
+        parse(content, self.here()).map_err(|message| UnitError::BadSetting { unit: unit.to_owned(), message })
     }
 
     async fn order(&self, name: &str, verb: Verb, timeout: Duration) -> Result<(), UnitError> {
@@ -178,7 +181,9 @@ impl Units for Processes {
         let io = |source| UnitError::Io { action: "run a command, log in", path: self.shared.log(&command.unit), source };
         let out = std::fs::OpenOptions::new().create(true).append(true).open(self.shared.log(&command.unit)).map_err(io)?;
         let mark = format!("{}/{}/{}", self.shared.node.token, self.shared.node.name, command.unit);
-        let mut process = supervisor::base(&Become { command: command.arguments.clone(), ..Become::default() });
+        let mut words = command.arguments.clone();
+        text::adapt(&mut words, self.here());
+        let mut process = supervisor::base(&Become { command: words, ..Become::default() });
         process.envs(&command.environment).env(MARK, &mark).stdout(out.try_clone().map_err(io)?).stderr(out);
         let mut child = process.spawn().map_err(|_| failed("resources"))?;
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0);

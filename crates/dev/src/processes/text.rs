@@ -204,14 +204,20 @@ impl Service {
     /// Puts in the place of what all nodes of a real cluster have each for itself what this node has: its address for all addresses, our
     /// own programs where they are.
     fn adapt(&mut self, here: Here<'_>) {
-        for text in self.command.iter_mut().skip(1).chain(self.environment.values_mut()) {
+        adapt(&mut self.command, here);
+        for text in self.environment.values_mut() {
             *text = on_node_address(text, here.address);
         }
-        for word in &mut self.command {
-            if let Some(own) = own_file(word, here.programs) {
-                *word = own.to_string_lossy().into_owned();
-            }
-        }
+    }
+}
+
+/// The same for the words of a command.
+pub fn adapt(command: &mut [String], here: Here<'_>) {
+    for word in command {
+        *word = match own_file(word, here.programs) {
+            Some(own) => own.to_string_lossy().into_owned(),
+            None => on_node_address(word, here.address),
+        };
     }
 }
 

@@ -147,3 +147,56 @@ fn without_a_majority_the_guard_ends_what_is_exclusive() {
     dev.until("another process", || pids().last().copied().filter(|pid| *pid != last));
     dev.until("three instances", || (dev.running("all", "Member").len() == 3).then_some(()));
 }
+
+/// Hooks run as commands of their own, once for each partition.
+#[test]
+fn hooks_run_for_each_partition() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let folder = home.path().join("dev");
+    let dev = Dev::start(&folder, &["--nodes", "1"]);
+    let file = home.path().join("owned");
+    let manifest = folder.with_extension("ring.json");
+    let hook = format!("echo $CLUSTERCTL_PARTITION >> {}", file.display());
+    let app = serde_json::json!({
+        "apiVersion": "cluster/v1", "kind": "App", "metadata": { "name": "hooked" },
+        "spec": {
+            "mode": "Ring", "ring": { "partitions": 4 },
+            "exec": { "command": ["/bin/sh", "-c", "trap : HUP; while :; do sleep 1; done"] },
+            "hooks": { "onOwn": { "command": ["/bin/sh", "-c", hook] } },
+        },
+    });
+    std::fs::write(&manifest, app.to_string()).expect("a written manifest");
+    dev.apply(&manifest);
+    dev.until("the ring to be Ready", || dev.is_ready("hooked"));
+    let owned = std::fs::read_to_string(&file).expect("what the hooks wrote");
+    assert_eq!(owned.lines().collect::<BTreeSet<_>>(), BTreeSet::from(["0", "1", "2", "3"]));
+}
+
+/// Hot standbys run everywhere: a take-over is a role file and a reload, and no process is started.
+#[test]
+fn a_hot_standby_takes_over_in_the_process_that_runs() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let folder = home.path().join("dev");
+    let dev = Dev::start(&folder, &[]);
+    let manifest = folder.with_extension("hot.json");
+    let app = serde_json::json!({
+        "apiVersion": "cluster/v1", "kind": "App", "metadata": { "name": "hot" },
+        "spec": { "mode": "Singleton", "standby": "Hot", "exec": { "command": ["/usr/lib/clusterctl/demo", "--listen", "0.0.0.0:8110"] } },
+    });
+    std::fs::write(&manifest, app.to_string()).expect("a written manifest");
+    dev.apply(&manifest);
+    let nodes = ["n1", "n2", "n3"].map(|node| (node, dev.address(node)));
+    let said = |node: &str| {
+        let (_, address) = nodes.iter().find(|(name, _)| *name == node)?;
+        get(&format!("http://{address}:8110/"))
+    };
+    let active = || nodes.iter().map(|(node, _)| *node).find(|node| said(node).is_some_and(|s| s["role"] == "Active"));
+    dev.until("three instances", || nodes.iter().all(|(node, _)| said(node).is_some()).then_some(()));
+    let first = dev.until("an active one", active);
+    dev.until("the App to be Ready", || dev.is_ready("hot"));
+    let before = nodes.each_ref().map(|(node, _)| (*node, said(node).map(|s| s["startedAt"].clone())));
+    dev.play("kill", first);
+    let second = dev.until("another active one", || active().filter(|node| *node != first));
+    let started = said(second).map(|s| s["startedAt"].clone());
+    assert!(started.is_some() && before.contains(&(second, started)), "{second} was started anew");
+}
