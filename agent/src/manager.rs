@@ -26,6 +26,7 @@ use crate::journal::{Journal, JournalError};
 use crate::lease::LeaseHandle;
 use crate::lease::view::{Command, LeaseView, Wanted};
 use crate::leftovers;
+use crate::place;
 use crate::takeovers::TakeOvers;
 use crate::worker::health::Standing;
 use crate::worker::observe::is_active;
@@ -48,7 +49,7 @@ pub struct Identity {
     pub instance: String,
     /// First address, for `${node.address}`.
     pub address: Option<String>,
-    /// Folder that paths of databases are below; none where they are as the Apps say.
+    /// See [`Place::data`](place::Place).
     pub data: Option<PathBuf>,
 }
 
@@ -456,10 +457,8 @@ impl<U: Units, V: Vips> Manager<U, V> {
     fn desired(&self, app: &str) -> Desired {
         let assignment = self.assignment.as_ref();
         let mut entry = assignment.and_then(|a| a.apps.get(app)).cloned();
-        if let (Some(data), Some(run)) = (&self.identity.data, entry.as_mut().map(|e| &mut e.run))
-            && let Some(database) = &mut Arc::make_mut(run).database
-        {
-            database.path = data.join(database.path.trim_start_matches('/')).to_string_lossy().into_owned();
+        if let (Some(data), Some(entry)) = (&self.identity.data, &mut entry) {
+            place::adapt(data, Arc::make_mut(&mut entry.run));
         }
         Desired {
             entry: entry.unwrap_or_else(|| AppAssignment { role: Role::Absent, ..AppAssignment::default() }),

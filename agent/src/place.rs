@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cluster_fence::STALE;
 use cluster_lease::time::Span;
+use cluster_schemas::assignment::RunSpec;
 use nix::net::if_::if_nametoindex;
+use nix::unistd::{getgid, getuid};
 use tokio::runtime::Handle;
 
 use crate::fences::unified_root;
@@ -26,7 +28,8 @@ pub struct Place {
     pub interface: fn(&str) -> Option<u32>,
     /// Addresses to register, by interface; those of the kernel without.
     pub addresses: Option<BTreeMap<String, Vec<String>>>,
-    /// Folder that paths of databases are below; none where they are as the Apps say.
+    /// Of an agent that runs as somebody who can be nobody else: folder that paths of databases are below. None on a real node, where paths
+    /// and users are as the Apps say.
     pub data: Option<PathBuf>,
     /// A guard that did not beat for longer is not there (F4).
     pub guard_stale: Span,
@@ -58,6 +61,21 @@ impl Place {
     #[must_use]
     pub fn boot(&self) -> u128 {
         uuid::Uuid::parse_str(&self.boot_id).map_or(0, |id| id.as_u128())
+    }
+}
+
+/// Puts what runs where an agent with [`Place::data`] can have it: databases below `data`, in folders that are made, and everything as the
+/// agent's own user.
+pub fn adapt(data: &Path, run: &mut RunSpec) {
+    if let Some(exec) = &mut run.exec {
+        exec.user = Some(getuid().to_string());
+        exec.group = Some(getgid().to_string());
+    }
+    if let Some(database) = &mut run.database {
+        let path = data.join(database.path.trim_start_matches('/'));
+        // Where it cannot be made, the database says that it is missing.
+        let _made = path.parent().map(std::fs::create_dir_all);
+        database.path = path.to_string_lossy().into_owned();
     }
 }
 

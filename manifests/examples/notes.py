@@ -21,7 +21,6 @@ def arguments():
 
 
 def open_database(path):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     database = sqlite3.connect(path, timeout=5, isolation_level=None)
     # What is written to the write-ahead log is what standbys are sent.
     database.execute("PRAGMA journal_mode = WAL")

@@ -25,7 +25,7 @@ pub struct Cli {
 /// How to start a cluster.
 #[derive(Debug, Clone, Args)]
 pub struct Up {
-    /// How many nodes [default: 3, or as many as were kept]
+    /// How many nodes [default: 5, or as many as were kept]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(NODES_MAX)))]
     pub nodes: Option<u8>,
 

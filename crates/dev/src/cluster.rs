@@ -30,8 +30,9 @@ use crate::{forward, say};
 
 /// Name of the cluster.
 const NAME: &str = "dev";
-/// Nodes where nobody says how many.
-const NODES: u8 = 3;
+/// Nodes where nobody says how many: manifests/platform.yaml, which the banner names, has three workers away from its database, and one
+/// node may be without power.
+const NODES: u8 = 5;
 /// The port that clusterctl asks where it is told nothing.
 const API_PORT: u16 = 7070;
 /// How long services have to end when the cluster does; then they are killed.
@@ -175,7 +176,7 @@ impl Start<'_> {
         let nodes: Vec<Node> = (1..).zip(names).map(|(n, name)| Node::new(name, Ipv4Addr::new(127, net, 0, n), common.clone())).collect();
         let addresses: BTreeMap<String, Ipv4Addr> = nodes.iter().map(|node| (node.name.clone(), node.address)).collect();
         let port = api.local_addr().map_err(process("ask for the API's address"))?.port();
-        say::out(&banner(&nodes, folder.path(), port, net));
+        say::out(&banner(&nodes, folder.path(), up.dir.is_some(), port, net));
 
         let mut cluster = Running { folder, server, nodes };
         let outcome = runtime.block_on(async {
@@ -261,14 +262,15 @@ fn log_to(path: &Path) -> Result<(), DevError> {
     Ok(())
 }
 
-fn banner(nodes: &[Node], folder: &Path, port: u16, net: u8) -> String {
+/// `named`: the folder was given, so commands have to name it.
+fn banner(nodes: &[Node], folder: &Path, named: bool, port: u16, net: u8) -> String {
     let list: Vec<String> = nodes.iter().map(|node| format!("{} {}", node.name, node.address)).collect();
     format!(
         "A cluster of {count} nodes on this machine: {nodes}.\n\
          Logs and data are in {folder}. Ctrl-C ends it and all it started.\n\n  \
          export CLUSTERCTL_SERVERS=http://127.0.0.1:{port}\n  \
          clusterctl apply -f manifests/platform.yaml\n\n\
-         From a second terminal: clusterctl dev kill n1 | pause n1 | heal n1 | status\n\n\
+         To play with faults: clusterctl dev kill n1 | pause n1 | heal n1 | status{place}\n\n\
          Not as on real nodes:\n\
          - One process and one NATS server: when this machine is busy, all nodes are. Leases are longer (--lease).\n\
          - No systemd: services are processes of yours. MemoryMax, CPUQuota and the like are not kept, user and group are not changed, and Apps\n  \
@@ -278,6 +280,7 @@ fn banner(nodes: &[Node], folder: &Path, port: u16, net: u8) -> String {
         count = nodes.len(),
         nodes = list.join(", "),
         folder = folder.display(),
+        place = if named { format!(" (each with --dir {})", folder.display()) } else { String::new() },
         vips = net + 1,
     )
 }

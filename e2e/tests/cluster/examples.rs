@@ -54,7 +54,7 @@ pub fn the_examples_run_on_real_nodes(c: &Cluster) -> Result<()> {
     })?;
     c.delete(&["notes", "store", "pool"])?;
     for node in c.lab.nodes() {
-        c.lab.exec(node, ["rm", "-rf", "/usr/lib/clusterctl/examples", "/data/notes"])?.ok()?;
+        c.lab.exec(node, ["rm", "-rf", "/usr/lib/clusterctl/examples"])?.ok()?;
     }
     Ok(())
 }

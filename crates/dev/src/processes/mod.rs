@@ -188,6 +188,8 @@ impl Units for Processes {
         let mut child = process.spawn().map_err(|_| failed("resources"))?;
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0);
         let group = Group { leader, started: stat(leader).map_or(0, |s| s.started), mark };
+        // Where it cannot be written, a sudden end may leave something of it.
+        let _written = self.shared.record(&command.unit, Some(&group));
         self.shared.commands().insert(command.unit.clone(), group.clone());
         let outcome = match tokio::time::timeout(command.timeout, child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
@@ -197,6 +199,8 @@ impl Units for Processes {
         };
         Self::end(&group).await;
         self.shared.commands().remove(&command.unit);
+        // A record of what is gone ends nothing.
+        let _removed = self.shared.record(&command.unit, None);
         outcome
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cluster_agent::drivers::unit_change::logical_lines;
 use nix::sys::signal::Signal;
+use nix::unistd::{getgid, getuid};
 
 /// Longest span of time that is understood; `infinity` is this.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -193,6 +194,8 @@ fn service_setting(service: &mut Service, key: &str, value: &str) -> Result<(), 
                 let (soft, hard) = value.split_once(':').unwrap_or((value, value));
                 service.limits.push((name.to_owned(), amount(soft)?, amount(hard)?));
             }
+            // The agent's own, in the place of whom the App names.
+            None if matches!(key, "User" | "Group") && [getuid().to_string(), getgid().to_string()].iter().any(|own| own == value) => {}
             None if NOT_KEPT.contains(&key) => service.not_kept.push(format!("{key}={value}")),
             None => {}
         },

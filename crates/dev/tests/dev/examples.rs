@@ -18,7 +18,7 @@ fn post(url: &str, body: &str) -> Option<serde_json::Value> {
 #[test]
 fn the_manifests_run_as_they_stand() {
     let home = tempfile::tempdir().expect("a temporary folder");
-    let dev = Dev::start(&home.path().join("dev"), &[]);
+    let dev = Dev::start(&home.path().join("dev"), &["--nodes", "3"]);
     for (name, app, port) in [("spread", "web", 8091), ("replicas", "jobs", 8092), ("ring", "sessions", 8093)] {
         dev.apply(&repository().join(format!("manifests/{name}.yaml")));
         dev.until(&format!("{app} to be Ready"), || dev.is_ready(app));
@@ -32,7 +32,7 @@ fn the_manifests_run_as_they_stand() {
 #[test]
 fn the_examples_do_what_their_pages_say() {
     let home = tempfile::tempdir().expect("a temporary folder");
-    let dev = Dev::start(&home.path().join("dev"), &[]);
+    let dev = Dev::start(&home.path().join("dev"), &["--nodes", "3"]);
     for name in ["notes.yaml", "cache.yaml", "pool.yaml"] {
         dev.apply(&example(name));
     }
@@ -40,6 +40,10 @@ fn the_examples_do_what_their_pages_say() {
     let notes = format!("http://{}:8100", dev.vip("0.120"));
     dev.until("a note to be taken", || post(&format!("{notes}/notes"), "milk"));
     assert_eq!(get(&format!("{notes}/notes")).expect("an answer")[0]["text"], "milk");
+    let replicated = |c: &serde_json::Value| c["type"] == "Replicated" && c["status"] == "True";
+    let conditions = || dev.app("notes")["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    dev.until("the notes to be replicated", || conditions().iter().any(replicated).then_some(()));
+    dev.ok(&["db", "sync", "notes"]);
 
     let path = format!("{}:{}", programs().display(), std::env::var("PATH").unwrap_or_default());
     let client = |words: &[&str]| {
@@ -61,7 +65,8 @@ fn the_examples_do_what_their_pages_say() {
 
     let first = get(&notes).expect("an answer")["node"].as_str().expect("a node").to_owned();
     dev.play("kill", &first);
-    dev.until("the notes at another node", || get(&notes)?["node"].as_str().filter(|node| *node != first).map(|_| ()));
+    dev.until("an answer of another node", || get(&notes)?["node"].as_str().filter(|node| *node != first).map(|_| ()));
+    assert_eq!(get(&format!("{notes}/notes")).expect("an answer")[0]["text"], "milk", "the note came along");
     // It is a cache: what is put while its partition is still on its way may be gone.
     dev.until("a value that stays", || {
         client(&["put", "user:42", "Ada again"]);

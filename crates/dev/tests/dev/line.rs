@@ -5,7 +5,7 @@ use crate::world::Dev;
 #[test]
 fn what_operators_type_works_against_it() {
     let home = tempfile::tempdir().expect("a temporary folder");
-    let dev = Dev::start(&home.path().join("dev"), &[]);
+    let dev = Dev::start(&home.path().join("dev"), &["--nodes", "3"]);
     assert_eq!(dev.ok(&["get", "nodes", "-o", "name"]), "node/n1\nnode/n2\nnode/n3\n");
     assert!(dev.ok(&["version"]).contains("controller"));
     dev.until("three voters", || (dev.ok(&["get", "voters", "-o", "name"]).lines().count() == 3).then_some(()));

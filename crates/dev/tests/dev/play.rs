@@ -70,7 +70,7 @@ fn an_installed_unit_is_refused_with_a_hint() {
 fn a_kept_cluster_goes_on() {
     let home = tempfile::tempdir().expect("a temporary folder");
     let folder = home.path().join("dev");
-    let mut dev = Dev::start(&folder, &["--keep"]);
+    let mut dev = Dev::start(&folder, &["--keep", "--nodes", "3"]);
     dev.apply_shell("stays", "Spread", "exec sleep 3600");
     dev.until("three instances", || (dev.running("stays", "Member").len() == 3).then_some(()));
     assert!(dev.end(nix::sys::signal::Signal::SIGTERM).success());
@@ -84,7 +84,7 @@ fn a_kept_cluster_goes_on() {
 fn a_server_that_dies_is_started_again() {
     let home = tempfile::tempdir().expect("a temporary folder");
     let folder = home.path().join("dev");
-    let dev = Dev::start(&folder, &[]);
+    let dev = Dev::start(&folder, &["--nodes", "3"]);
     dev.apply_shell("before", "Spread", "exec sleep 3600");
     dev.until("three instances", || (dev.running("before", "Member").len() == 3).then_some(()));
     let server = || -> i32 {
@@ -110,7 +110,7 @@ fn a_server_that_dies_is_started_again() {
 fn without_a_majority_the_guard_ends_what_is_exclusive() {
     let home = tempfile::tempdir().expect("a temporary folder");
     let folder = home.path().join("dev");
-    let dev = Dev::start(&folder, &[]);
+    let dev = Dev::start(&folder, &["--nodes", "3"]);
     let file = home.path().join("pids");
     let manifest = folder.with_extension("only.json");
     let app = serde_json::json!({
@@ -177,7 +177,7 @@ fn hooks_run_for_each_partition() {
 fn a_hot_standby_takes_over_in_the_process_that_runs() {
     let home = tempfile::tempdir().expect("a temporary folder");
     let folder = home.path().join("dev");
-    let dev = Dev::start(&folder, &[]);
+    let dev = Dev::start(&folder, &["--nodes", "3"]);
     let manifest = folder.with_extension("hot.json");
     let app = serde_json::json!({
         "apiVersion": "cluster/v1", "kind": "App", "metadata": { "name": "hot" },
