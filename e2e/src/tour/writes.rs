@@ -148,12 +148,12 @@ impl<W: Write> Tour<W> {
         let text =
             format!("{} writes were acknowledged, before the cut and after it; {} of them are not there", acknowledged.len(), lost.len());
         let text = match lost.as_slice() {
-            [] => format!("{text}."),
+            [] => format!("{} writes were acknowledged, before the cut and after it; all of them are there.", acknowledged.len()),
             [first, .., last] => format!("{text}: {first} to {last}, acknowledged right before the cut and on no standby yet."),
             [one] => format!("{text}: {one}, acknowledged right before the cut and on no standby yet."),
         };
         self.paper.seen(&text, begun.elapsed());
-        self.show(lab, &["db", "status", "database"])?;
+        self.show(lab, &["db", "status", "database", "-o", "wide"])?;
         self.paper.remember(
             "acknowledged writes lost",
             lost.len(),
