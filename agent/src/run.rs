@@ -231,7 +231,7 @@ pub async fn serve<U: Units, V: Vips>(
 
     let mut views = leases.view();
     let fences = Fences::new(table, &place);
-    let databases = Databases::new(config.nats.clone(), Names::new(&config.cluster), &config.node, config.state_dir.clone());
+    let databases = Databases::new(config.nats.clone(), Names::new(&config.cluster), &config.node, config.state_dir.clone(), &place);
     let parts = Parts { identity: id, runtime_dir: config.runtime_dir, units, vips, journal, fences, leases: leases.clone(), databases };
     let mut manager = Manager::new(parts, outputs);
     if let Some(error) = no_disk {

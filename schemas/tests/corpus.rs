@@ -147,14 +147,22 @@ fn valid_manifests_are_read_as_written() {
     golden.finish();
 }
 
+/// The manifests that users are given, by path.
+fn shipped() -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
+    let in_folder = |folder: PathBuf| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = in_folder(folder.clone()).chain(in_folder(folder.join("examples")));
+    let yaml = files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    let files: BTreeMap<_, _> = yaml.map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap())).collect();
+    assert!(files.len() >= 8, "{:?}", files.keys());
+    files
+}
+
 /// Whatever is valid has a canonical form, which is its own, and keeps every comment: `format` refuses to lose one.
 #[test]
 fn valid_manifests_have_a_canonical_form() {
     let mut files = manifests("valid");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
-    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        files.insert(path.display().to_string(), std::fs::read_to_string(&path).unwrap());
-    }
+    files.extend(shipped());
     let mut comments = 0;
     for (name, text) in files {
         let canonical = manifest::format(&name, &text).unwrap_or_else(|error| panic!("{error}"));
@@ -226,12 +234,8 @@ fn as_json(text: &str) -> Result<Vec<Value>, String> {
 #[test]
 fn the_json_schema_accepts_what_the_parser_accepts() {
     let schema = jsonschema::validator_for(&app_schema()).expect("the schema is itself valid");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
     let mut files = manifests("valid");
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        files.insert(path.display().to_string(), std::fs::read_to_string(&path).unwrap());
-    }
+    files.extend(shipped());
     for (name, text) in files {
         for document in as_json(&text).unwrap() {
             let errors: Vec<String> = schema.iter_errors(&document).map(|error| format!("{}: {error}", error.instance_path())).collect();

@@ -17,11 +17,28 @@ fn read(name: &str) -> Vec<ParsedApp> {
     manifest::parse(name, &text).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
+/// Names of the manifests in a folder, sorted.
+fn yaml_in(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(".yaml")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_example_is_valid_and_has_its_page() {
+    let names = yaml_in(&folder().join("examples"));
+    assert_eq!(names, ["cache.yaml", "notes.yaml", "pool.yaml"]);
+    let apps: Vec<ParsedApp> = names.iter().flat_map(|name| read(&format!("examples/{name}"))).collect();
+    assert_eq!(manifest::check_duplicates(&apps).to_string(), "0 problems in 0 files");
+    for name in names {
+        assert!(folder().join("examples").join(name.replace(".yaml", ".md")).is_file(), "{name} has no page");
+    }
+}
+
 #[test]
 fn every_manifest_is_valid_and_they_can_be_applied_together() {
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
+    let names = yaml_in(&folder());
     assert_eq!(names, ["platform.yaml", "replicas.yaml", "ring.yaml", "singleton.yaml", "spread.yaml"]);
     let apps: Vec<ParsedApp> = names.iter().flat_map(|name| read(name)).collect();
     assert_eq!(manifest::check_duplicates(&apps).to_string(), "0 problems in 0 files");

@@ -30,6 +30,7 @@ use cluster_schemas::database::DatabaseObserved;
 use tokio::sync::{OnceCell, watch};
 use tracing::error;
 
+use crate::place::Place;
 use place::Owner;
 
 /// What the worker orders.
@@ -160,13 +161,16 @@ pub struct Name {
 #[derive(Debug, Clone)]
 pub struct Databases(Option<Arc<Shared>>);
 
-#[derive(Debug)]
 struct Shared {
     nats: NatsConfig,
     names: Names,
     node: String,
     state_dir: PathBuf,
     runtime: tokio::runtime::Handle,
+    /// Told of each thread's runtime.
+    thread: Arc<dyn Fn(tokio::runtime::Handle) + Send + Sync>,
+    /// Databases lie below a folder of ours, not where people have their disks.
+    makes_folders: bool,
     link: OnceCell<DatabaseLink>,
     /// Those that are open: a second thread on one file would take the first one's locks away.
     open: Mutex<BTreeMap<PathBuf, watch::Receiver<()>>>,
@@ -175,10 +179,11 @@ struct Shared {
 impl Databases {
     /// Of node `node`, with logs below `state_dir`. To be called on the agent's runtime, which carries the messages.
     #[must_use]
-    pub fn new(nats: NatsConfig, names: Names, node: &str, state_dir: PathBuf) -> Self {
+    pub fn new(nats: NatsConfig, names: Names, node: &str, state_dir: PathBuf, place: &Place) -> Self {
         let runtime = tokio::runtime::Handle::current();
         let (link, open) = (OnceCell::new(), Mutex::default());
-        Self(Some(Arc::new(Shared { nats, names, node: node.to_owned(), state_dir, runtime, link, open })))
+        let (thread, makes_folders) = (Arc::clone(&place.thread), place.data.is_some());
+        Self(Some(Arc::new(Shared { nats, names, node: node.to_owned(), state_dir, runtime, thread, makes_folders, link, open })))
     }
 
     /// None at all: for tests of what needs none.
@@ -206,6 +211,7 @@ impl Databases {
                 Ok(runtime) => runtime,
                 Err(error) => return error!(app = name.app, "the database has no runtime: {error}"),
             };
+            (shared.thread)(runtime.handle().clone());
             runtime.block_on(async move {
                 if let Some(mut before) = before {
                     while before.changed().await.is_ok() {}
@@ -221,6 +227,12 @@ impl Databases {
                 None
             }
         }
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("node", &self.node).field("state_dir", &self.state_dir).finish_non_exhaustive()
     }
 }
 
@@ -240,6 +252,11 @@ impl Shared {
             let _on_the_agents = self.runtime.enter();
             link.outgoing()
         };
+        if let Some(parent) = name.path.parent().filter(|_| self.makes_folders)
+            && let Err(error) = std::fs::create_dir_all(parent)
+        {
+            error!(app = name.app, folder = %parent.display(), "cannot be made: {error}");
+        }
         let folder = place::state_folder(&self.state_dir, &name.app, &name.uid);
         task::Task::new(task::Setup { name, owner, folder, link, outgoing, runtime: self.runtime.clone() }, wish, view).run().await;
     }

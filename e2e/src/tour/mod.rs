@@ -11,6 +11,7 @@ mod pulse;
 mod steps;
 mod supervise;
 mod view;
+mod writes;
 
 pub use failover::{FAILOVER_LIMIT, Failover, crash_and_wait};
 pub use failure::{Expected, Failure};
@@ -22,3 +23,4 @@ pub use pulse::{Pulse, Stretch};
 pub use steps::{Tour, shortened};
 pub use supervise::supervised;
 pub use view::{active, all_nodes_ready, all_ready, ask_nodes, clusterctl, covered};
+pub use writes::Writes;

@@ -14,6 +14,7 @@ use super::paper::{Paper, time};
 use super::platform::{APPS, CACHE_PORT, DATABASE_PORT, PARTITIONS, VIP, WORKERS, WORKERS_PORT};
 use super::pulse::{Pulse, Stretch};
 use super::view::{active, all_nodes_ready, all_ready, ask_nodes, clusterctl, covered, listed};
+use super::writes::Writes;
 use crate::error::Result;
 use crate::lab::{Lab, UpOptions};
 use crate::names::NodeId;
@@ -38,7 +39,7 @@ pub struct Tour<W> {
     name: String,
     manifest: PathBuf,
     options: UpOptions,
-    paper: Paper<W>,
+    pub(super) paper: Paper<W>,
 }
 
 impl<W: Write> Tour<W> {
@@ -77,9 +78,12 @@ impl<W: Write> Tour<W> {
         self.make_busiest(&lab, node)?;
         let pulse = Pulse::start(&lab, VIP);
         wait_until("the VIP to answer", SOON, || pulse.latest()).expected("the VIP answers")?;
+        let writes = Writes::start(&lab);
+        let sure = self.make_sure(&lab, &writes)?;
         let failover = self.crash(&lab, node, &pulse)?;
         self.rejoin(&lab, node, &pulse, &failover)?;
         drop(pulse);
+        self.count_writes(&lab, writes, sure)?;
         self.down(&lab)
     }
 
@@ -246,7 +250,7 @@ impl<W: Write> Tour<W> {
         Ok(())
     }
 
-    fn show(&mut self, lab: &Lab, args: &[&str]) -> Result<(), Failure> {
+    pub(super) fn show(&mut self, lab: &Lab, args: &[&str]) -> Result<(), Failure> {
         let command = format!("clusterctl {}", args.join(" "));
         let said = clusterctl(lab, args).expected(&format!("'{command}' answers"))?;
         self.paper.ran(&command, &said);

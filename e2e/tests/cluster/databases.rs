@@ -230,3 +230,67 @@ pub fn a_killed_agent_goes_on_following_its_database(c: &Cluster) -> Result<()> 
     c.lab.exec(active, ["mv", "/data/elsewhere.db", PATH])?.ok()?;
     wait_replicated(c)
 }
+
+/// With `confirm: 1` a take-over needs an answer from every standby: a write that one of them confirmed may be on any. It waits, with the reason,
+/// until the missing one is back, or an operator accepts the loss. A folder that is missing is told, and the App is active elsewhere.
+pub fn a_take_over_that_could_lose_a_confirmed_write_waits(c: &Cluster) -> Result<()> {
+    let confirming = APP.replace("path: /data/notes.db }", "path: /data/notes.db, confirm: 1 }");
+    for node in c.lab.nodes() {
+        c.lab.exec(node, ["sh", "-c", "rm -f /data/notes.db*"])?.ok()?;
+    }
+    c.apply(&confirming)?;
+    c.wait_ready(&["notes"], SOON)?;
+    wait_replicated(c)?;
+    let (first, epoch) = c.active("notes")?;
+    assert_eq!(write(c, "kept", |n| n < 20)?.len(), 20);
+    c.ctl(&["db", "sync", "notes"])?.ok()?;
+    let early = c.ctl(&["db", "accept-loss", "notes", "--yes"])?;
+    ensure(early.code == 1 && early.stderr.contains("no promotion is held back"), || format!("{early:?}"))?;
+
+    // One standby is away while the active fails.
+    let away = c.lab.nodes().skip(2).find(|node| *node != first).ok_or_else(|| wrong("no standby"))?;
+    c.lab.cut(away)?;
+    c.lab.cut(first)?;
+    let held = wait_until("the take-over to wait", LATER, || {
+        let status = c.status("notes")?;
+        let found = status.condition("Replicated").cloned().ok_or_else(|| wrong("no condition"))?;
+        ensure(found.reason == "TooFewStandbys", || format!("{found:?}"))?;
+        Ok::<_, cluster_e2e::LabError>(found)
+    })?;
+    assert!(held.message.contains("1 of 2 standbys answer"), "{held:?}");
+    let vip = c.get(VIP, PORT, "/notes");
+    ensure(vip.is_err(), || format!("{vip:?} answers while nobody may"))?;
+    c.lab.heal(away)?;
+    let now = wait_until("the take-over to go on", LATER, || {
+        let (node, next) = c.active("notes")?;
+        ensure(node != first && next > epoch, || format!("{node} is active with epoch {next}"))?;
+        notes(c)
+    })?;
+    assert_eq!(now.len(), 20);
+    c.lab.heal(first)?;
+    c.wait_nodes(LATER)?;
+    c.lab.wait_nats(LATER)?;
+    wait_replicated(c)?;
+    wait_same(c)?;
+
+    // The same again, and an operator decides.
+    let (second, epoch) = c.active("notes")?;
+    let away = c.lab.nodes().skip(2).find(|node| *node != second).ok_or_else(|| wrong("no standby"))?;
+    c.lab.cut(away)?;
+    c.lab.cut(second)?;
+    wait_until("an operator to be let decide", LATER, || {
+        let ran = c.ctl(&["db", "accept-loss", "notes", "--yes"])?;
+        ensure(ran.code == 0, || format!("{ran:?}"))
+    })?;
+    wait_until("the last one to be active", LATER, || {
+        let (node, next) = c.active("notes")?;
+        ensure(node != second && node != away && next > epoch, || format!("{node} is active with epoch {next}"))?;
+        let now = notes(c)?;
+        ensure(now.len() == 20, || format!("{} notes", now.len()))
+    })?;
+    c.lab.heal(away)?;
+    c.lab.heal(second)?;
+    c.wait_nodes(LATER)?;
+    c.lab.wait_nats(LATER)?;
+    wait_same(c)
+}

@@ -17,7 +17,7 @@ const VIPS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 120), Ipv4Addr::new(10, 0, 
 pub fn the_examples_run_on_real_nodes(c: &Cluster) -> Result<()> {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/examples");
     for node in c.lab.nodes() {
-        c.lab.exec(node, ["mkdir", "-p", "/usr/lib/clusterctl/examples"])?.ok()?;
+        c.lab.exec(node, ["mkdir", "-p", "/usr/lib/clusterctl/examples", "/data/notes"])?.ok()?;
         for name in ["notes.py", "cache.py", "pool.py"] {
             let text = std::fs::read_to_string(scripts.join(name)).unwrap();
             c.lab.write(node, &format!("/usr/lib/clusterctl/examples/{name}"), &text, 0o644)?;
@@ -39,6 +39,13 @@ pub fn the_examples_run_on_real_nodes(c: &Cluster) -> Result<()> {
         ensure(status == 201, || format!("answered {status}"))
     })?;
     assert_eq!(ask(VIPS[0], 8100, "GET", "/notes", "")?.json()[0]["text"], "milk");
+    // What was noted follows the active one.
+    c.ctl(&["db", "sync", "notes"])?.ok()?;
+    c.ctl(&["switchover", "notes"])?.ok()?;
+    wait_until("the note to be there on another node", SOON, || {
+        let reply = ask(VIPS[0], 8100, "GET", "/notes", "")?;
+        ensure(reply.status == 200 && reply.json()[0]["text"] == "milk", || format!("answered {reply:?}"))
+    })?;
 
     let located: serde_json::Value = serde_json::from_str(&c.ctl(&["ring", "locate", "store", "user:42", "-o", "json"])?.ok()?).unwrap();
     let path = format!("/{}/user:42", located["partition"]);

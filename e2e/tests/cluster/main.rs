@@ -73,6 +73,7 @@ fn main() -> ExitCode {
             a_database_survives_its_active_and_loses_nothing_in_a_switchover,
             what_only_a_cut_off_active_wrote_is_kept_as_divergence,
             a_killed_agent_goes_on_following_its_database,
+            a_take_over_that_could_lose_a_confirmed_write_waits,
         ],
         agents: [
             a_restarted_or_killed_agent_adopts_what_runs,
