@@ -21,6 +21,7 @@ use cluster_lease::voter::{Voter, VoterAction};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
+use super::beat;
 use super::hints::Hints;
 use super::keeping::Keeping;
 use super::store::{StoreError, VoterStore};
@@ -163,12 +164,20 @@ impl Host {
         if now < self.state.next_beat {
             return;
         }
-        self.state.next_beat = now + BEAT;
         self.table.agent_beats();
-        let stale = self.table.guard_silence(now) > self.guard_stale;
-        if stale == self.state.guard_stale {
-            return;
+        let look = beat::look(self.table.guard_silence(now), self.guard_stale);
+        self.state.next_beat = now + look.next;
+        if look.stale != self.state.guard_stale {
+            self.guard_is(look.stale);
         }
+        // After the fence: a word to systemd may wait for it.
+        if look.nudge {
+            let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+
+    /// The guard went silent, or beats again.
+    fn guard_is(&mut self, stale: bool) {
         self.state.guard_stale = stale;
         self.state.dirty = true;
         if stale {

@@ -1,5 +1,6 @@
 //! Leases on this node: the thread that hosts voter and holder ([`host`], [`holding`]), its files ([`store`]), and what others see of it ([`view`]).
 
+mod beat;
 mod hints;
 mod holding;
 mod host;
