@@ -115,17 +115,17 @@ fn f3_a_passed_deadline_ends_processes_and_address() {
     let address = "10.77.0.100".parse().expect("an address");
     table.set_vips(unit, &[GuardedVip { address, prefix: 32, interface, word: None }]);
     let word = table.word_for("app/database", unit, true).expect("a word");
-    table.word(word).arm(Epoch(1), soon(200), clock::now).expect("armed");
     let mut guard = Guard::new().expect("a guard");
+    let started = Instant::now();
+    table.word(word).arm(Epoch(1), soon(2_000), clock::now).expect("armed");
     let round = guard.round(&table);
     assert!(round.is_quiet(), "{round:?}");
     assert!(group.populated() && ip(&["addr", "show", "dev", "v0"]).contains("10.77.0.100"));
-    let started = Instant::now();
     while guard.round(&table).is_quiet() {
         std::thread::sleep(guard.pause(&table));
-        assert!(started.elapsed() < Duration::from_secs(5), "never fenced");
+        assert!(started.elapsed() < Duration::from_secs(30), "never fenced");
     }
-    assert!(started.elapsed() >= Duration::from_millis(150), "fenced too early");
+    assert!(started.elapsed() >= Duration::from_millis(1_900), "fenced too early");
     assert!(!ip(&["addr", "show", "dev", "v0"]).contains("10.77.0.100"));
     group.child.wait().expect("the process was killed");
     assert!(!group.populated());
