@@ -252,6 +252,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
     /// Takes the lease host's newest view.
     pub async fn leased(&mut self, view: Arc<LeaseView>) {
         self.problem("leases", (!view.trouble.is_empty()).then(|| view.trouble.clone()));
+        self.problem("voter", (!view.silent.is_empty()).then(|| view.silent.clone()));
         self.view = view;
         self.takeovers.heard(&self.view);
         // The guard knows which address goes with which word before a worker may put it there.

@@ -15,7 +15,6 @@ use tokio::runtime::Handle;
 
 use crate::fences::unified_root;
 use crate::identity;
-use crate::lease::LeaseError;
 
 /// See the module.
 #[derive(Clone)]
@@ -35,12 +34,10 @@ pub struct Place {
     pub guard_stale: Span,
     /// Told of the runtime of each thread that the agent starts beside its caller's.
     pub thread: Arc<dyn Fn(Handle) + Send + Sync>,
-    /// What is done where leases cannot be hosted any more: a voter that cannot remember must not answer.
-    pub lease_lost: fn(&LeaseError),
 }
 
 impl Place {
-    /// This machine as a whole. Where leases cannot be hosted any more the process ends.
+    /// This machine as a whole.
     ///
     /// # Errors
     /// The system's, where it has no boot id.
@@ -53,7 +50,6 @@ impl Place {
             data: None,
             guard_stale: STALE,
             thread: Arc::new(|_| {}),
-            lease_lost: |_| std::process::exit(1),
         })
     }
 

@@ -218,6 +218,7 @@ pub async fn serve<U: Units, V: Vips>(
     let look = Arc::new(Notify::new());
     tokio::spawn(store::store_status(bus.clone(), outputs.status.subscribe(), Arc::clone(&revision), membership.clone()));
     tokio::spawn(store::record_actives(bus.clone(), outputs.actives.subscribe(), membership.clone()));
+    tokio::spawn(lease::tell_of_sets(bus.clone(), leases.clone(), leases.view()));
     tokio::spawn(announce_after_reconnects(bus.connections(), Arc::clone(&vips)));
     tokio::spawn(store::register(bus.clone(), Arc::clone(&vips), node, member, Arc::clone(&look)));
     let (inputs, mut incoming) = mpsc::channel(INPUTS_WAITING);

@@ -109,7 +109,8 @@ fn force(dead: &[String], yes: bool, timeout: Duration, client: &Client, io: &mu
     io.line(format_args!(
         "No lease is granted for {WAITS_S} s, then epochs go on far above all that the dead can have granted.\n\
          If one of the dead runs, only cut off from here, it may go on granting leases with the others that are: then two nodes are active\n\
-         at once, and both write. Switch them off first, and let none of them start again before its {} is removed.",
+         at once, and both write. Switch them off first. One that starts again asks the others and the store before it votes; where it can\n\
+         reach neither, remove its {} before.",
         "/var/lib/clusterctl/voter.journal"
     ))?;
     if !yes {

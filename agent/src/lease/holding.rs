@@ -190,6 +190,7 @@ impl Host {
                 self.holder_events(events);
             }
             Command::WantVoters(list) => self.state.voting.want(members_of(&list)),
+            Command::HeardVoters(list) => self.store_knows(&list),
             Command::ForceVoters(list) => self.force_voters(&list),
             Command::Restarting(done) => {
                 self.holder_events(vec![Event::RenewLong]);
@@ -262,7 +263,9 @@ impl Host {
         let voters = current.map(list_of);
         let voter = format!("{:032x}", self.voter.journal().voter.0);
         let (tenures, acquired) = (self.state.tenures.clone(), self.state.acquired.clone());
-        let view = LeaseView { tenures, acquired, voter, voters, trouble: self.state.trouble.clone() };
+        let (trouble, silent) = (self.state.trouble.clone(), self.state.silent_why.clone());
+        let waits = self.voter.waiting(clock::now()).is_some();
+        let view = LeaseView { tenures, acquired, voter, voters, waits, silent, trouble };
         self.view.send_replace(Arc::new(view));
     }
 }

@@ -7,6 +7,7 @@
 //! This file has the loop and the voter's side; [`super::holding`] has the holder's.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +22,11 @@ use cluster_lease::voter::{Voter, VoterAction};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
+use super::beat;
 use super::hints::Hints;
 use super::keeping::Keeping;
-use super::store::{StoreError, VoterStore};
+use super::memory::Silence;
+use super::store::VoterStore;
 use super::view::{Acquired, Command, LeaseView, TenureView, Wanted};
 use super::voting::Voting;
 
@@ -43,6 +46,8 @@ pub struct Host {
     pub(super) make_holder: Box<dyn Fn(VoterSet) -> Holder + Send>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) view: watch::Sender<Arc<LeaseView>>,
+    /// The state folder and the runtime folder.
+    pub(super) folders: (PathBuf, PathBuf),
     pub(super) remember_voters: Box<dyn Fn(&VoterSet) + Send>,
     pub(super) state: State,
     /// A guard that did not beat for longer is not there.
@@ -63,14 +68,20 @@ pub(super) struct State {
     outgoing: Vec<(NodeName, Message)>,
     pub(super) guard_stale: bool,
     pub(super) trouble: String,
+    /// Whether the voter's memory fails.
+    pub(super) silence: Silence,
+    /// Why the voter answers nobody; empty when it does.
+    pub(super) silent_why: String,
     next_beat: Time,
-    known_set: u64,
+    pub(super) known_set: u64,
     /// Xorshift state for jitter; any non-zero number.
     pub(super) random: u64,
     /// Number of the voter set that was published last.
     pub(super) published_set: u64,
     pub(super) restarting: Option<(Time, oneshot::Sender<()>)>,
     pub(super) voting: Voting,
+    /// When a voter that returned asks next what set the others are in.
+    pub(super) asking: Option<Time>,
     pub(super) hints: Hints,
     pub(super) acquired: BTreeMap<Slot, Acquired>,
     /// Slots that go on without a majority.
@@ -85,15 +96,16 @@ impl State {
 }
 
 impl Host {
-    /// Runs until all command senders are gone, or the voter's storage fails: a voter that cannot remember must not answer.
+    /// Runs until all command senders are gone.
     ///
     /// `remembered` is the set that an earlier agent of this boot counted in.
-    pub(super) async fn run(mut self, start: Vec<VoterAction>, remembered: Option<VoterSet>) -> Result<(), StoreError> {
-        self.voter_actions(start)?;
+    pub(super) async fn run(mut self, start: Vec<VoterAction>, remembered: Option<VoterSet>) {
+        self.voter_actions(start);
+        self.begin_asking();
         if let Some(set) = remembered {
             self.learn(set);
         }
-        self.settle().await?;
+        self.settle().await;
         let mut connections = self.link.connections();
         loop {
             self.beat();
@@ -101,7 +113,7 @@ impl Host {
             tokio::select! {
                 biased;
                 arrived = self.link.next() => {
-                    let Some(first) = arrived else { return Ok(()) };
+                    let Some(first) = arrived else { return };
                     self.arrived(&first.from, &first.payload);
                     for _ in 1..IN_A_ROW {
                         let Some(more) = self.link.try_next() else { break };
@@ -112,12 +124,12 @@ impl Host {
                 Ok(()) = connections.changed() => self.holder_events(vec![Event::RenewNow]),
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command),
-                    None => return Ok(()),
+                    None => return,
                 },
                 () = tokio::time::sleep(pause) => {}
             }
-            self.tick()?;
-            self.settle().await?;
+            self.tick();
+            self.settle().await;
         }
     }
 
@@ -127,22 +139,20 @@ impl Host {
         let restarting = self.state.restarting.as_ref().map(|(at, _)| *at);
         let next = holder
             .into_iter()
-            .chain(self.voter.next_wake())
+            .chain(self.voter_wake())
             .chain(restarting)
             .chain(self.state.voting.next_wake())
+            .chain(self.state.asking)
             .chain(self.state.keeping.next_wake())
             .chain([self.state.next_beat])
             .min();
         Duration::from_nanos(next.map_or(BEAT, |at| at - now).0)
     }
 
-    fn tick(&mut self) -> Result<(), StoreError> {
+    fn tick(&mut self) {
         let now = clock::now();
-        if self.voter.next_wake().is_some_and(|at| at <= now) {
-            let mut actions = Vec::new();
-            self.voter.tick(now, &mut actions);
-            self.voter_actions(actions)?;
-        }
+        self.tick_voter(now);
+        self.ask_for_later_sets(now);
         if self.holder.as_ref().and_then(Holder::next_wake).is_some_and(|at| at <= now) {
             self.holder_events(vec![Event::Tick]);
         }
@@ -154,7 +164,6 @@ impl Host {
             // Who asked may have given up waiting.
             let _told = done.send(());
         }
-        Ok(())
     }
 
     /// F4: the agent's beat, and a look at the guard's.
@@ -163,12 +172,20 @@ impl Host {
         if now < self.state.next_beat {
             return;
         }
-        self.state.next_beat = now + BEAT;
         self.table.agent_beats();
-        let stale = self.table.guard_silence(now) > self.guard_stale;
-        if stale == self.state.guard_stale {
-            return;
+        let look = beat::look(self.table.guard_silence(now), self.guard_stale);
+        self.state.next_beat = now + look.next;
+        if look.stale != self.state.guard_stale {
+            self.guard_is(look.stale);
         }
+        // After the fence: a word to systemd may wait for it.
+        if look.nudge {
+            let _nobody_listens = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+
+    /// The guard went silent, or beats again.
+    fn guard_is(&mut self, stale: bool) {
         self.state.guard_stale = stale;
         self.state.dirty = true;
         if stale {
@@ -192,17 +209,16 @@ impl Host {
     }
 
     /// Handles what has come, and what this node says to itself on that, until nothing is left; then sends and publishes.
-    async fn settle(&mut self) -> Result<(), StoreError> {
+    async fn settle(&mut self) {
         while let Some(message) = self.state.local.pop_front() {
             if message.is_for_voter() {
-                let mut actions = Vec::new();
-                self.voter.handle(clock::now(), &message, &mut actions);
-                self.voter_actions(actions)?;
+                self.voter_message(&message);
             } else if let Message::SetAnswer(answer) = &message {
                 self.voter_answered(answer);
             } else {
                 self.note_hint(&message);
                 self.holder_events(vec![Event::Message(message)]);
+                self.follow_holder();
             }
         }
         for (to, message) in std::mem::take(&mut self.state.outgoing) {
@@ -212,7 +228,6 @@ impl Host {
             }
         }
         self.publish();
-        Ok(())
     }
 
     pub(super) fn send(&mut self, to: NodeName, message: Message) {
@@ -221,27 +236,6 @@ impl Host {
         } else {
             self.state.outgoing.push((to, message));
         }
-    }
-
-    fn voter_actions(&mut self, actions: Vec<VoterAction>) -> Result<(), StoreError> {
-        for action in actions {
-            match action {
-                VoterAction::Journal(journal) => self.store.write_journal(&journal)?,
-                VoterAction::StoreHeader(header) => self.store.write_header(&header)?,
-                VoterAction::Store(slots) => {
-                    let voter = &self.voter;
-                    self.store.write(&slots, |slot| voter.record(slot))?;
-                }
-                VoterAction::Forget(slots) => self.store.forget(&slots)?,
-                VoterAction::Send(to, message) => self.send(to, message),
-            }
-        }
-        // The holder counts in the set that this node's own voter installed, if that is the newest.
-        match self.voter.journal().set.clone() {
-            Some(set) if set.number().0 > self.state.known_set => self.learn(set),
-            _ => {}
-        }
-        Ok(())
     }
 
     pub(super) fn learn(&mut self, set: VoterSet) {

@@ -1,9 +1,12 @@
 //! Leases on this node: the thread that hosts voter and holder ([`host`], [`holding`]), its files ([`store`]), and what others see of it ([`view`]).
 
+mod beat;
 mod hints;
 mod holding;
 mod host;
 mod keeping;
+mod memory;
+mod returning;
 pub mod store;
 pub mod view;
 pub mod voting;
@@ -19,7 +22,7 @@ use cluster_lease::holder::{Holder, HolderConfig};
 use cluster_lease::set::{Member, VoterSet};
 use cluster_lease::time::Span;
 use cluster_lease::types::{ClusterId, Instance, Node, NodeName, SetNo, Slot, VoterId};
-use cluster_lease::voter::{Journal, Voter, VoterConfig};
+use cluster_lease::voter::{Journal, Voter, VoterAction};
 use cluster_schemas::node::VoterList;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
@@ -27,6 +30,7 @@ use tracing::{debug, error, info, warn};
 use crate::files::{Durability, read_limited, write_atomic};
 use crate::place::Place;
 use host::{Host, State};
+pub use returning::tell_of_sets;
 use store::{StoreError, VoterStore};
 use view::{Command, LeaseView, TenureState, TenureView, list_of, set_of};
 
@@ -36,6 +40,8 @@ pub const DEFAULT_T: Span = Span::from_millis(350);
 const COMMANDS_WAITING: usize = 256;
 /// Wait before the store is asked again whether this node voted before.
 const FOUNDING_RETRY: Duration = Duration::from_millis(500);
+/// First and longest pause before a voter's files that cannot be used are tried again; it doubles in between.
+const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// Name of the file under the state folder with the last known voter set.
 const VOTERS: &str = "voters.json";
 /// Largest file of voters that is read, in bytes.
@@ -191,12 +197,7 @@ pub fn start(options: Options, table: Arc<Table>, go: oneshot::Receiver<()>) -> 
                 Err(error) => return error!("the lease host has no runtime: {error}"),
             };
             (options.place.thread)(runtime.handle().clone());
-            let lease_lost = options.place.lease_lost;
-            if let Err(error) = runtime.block_on(host_leases(options, table, go, command_receiver, view, held)) {
-                // A voter that cannot remember must not answer; the guard ends what this node holds.
-                error!("the lease host ends: {}", cluster_telemetry::chain(&error));
-                lease_lost(&error);
-            }
+            runtime.block_on(host_leases(options, table, go, command_receiver, view, held));
         })
         .map_err(LeaseError::Thread)?;
     Ok(LeaseHandle { commands, view: view_receiver })
@@ -209,7 +210,7 @@ async fn host_leases(
     commands: mpsc::Receiver<Command>,
     view: watch::Sender<Arc<LeaseView>>,
     held: BTreeMap<Slot, TenureView>,
-) -> Result<(), LeaseError> {
+) {
     real_time();
     let link = loop {
         match LeaseLink::connect(&options.nats, options.names.clone(), options.node.name.as_str()).await {
@@ -221,17 +222,23 @@ async fn host_leases(
         }
     };
     if go.await.is_err() {
-        return Ok(());
+        return;
     }
-    let mut store = VoterStore::open(&options.state_dir, &options.runtime_dir).map_err(LeaseError::Store)?;
-    let journal = journal(&options, &store).await.map_err(LeaseError::Store)?;
-    let image = store.image().map_err(LeaseError::Store)?;
-    let usable = image.filter(|i| i.header.boot == options.node.boot && i.header.voter == journal.voter);
-    if usable.is_none() {
-        store.clear().map_err(LeaseError::Store)?;
-    }
-    let config = VoterConfig::new(options.cluster, options.node.clone());
-    let (voter, start) = Voter::start(config, clock::now(), journal, usable);
+    let mut pause = STORE_RETRY.0;
+    let (store, voter, start) = loop {
+        match first_voter(&options).await {
+            Ok(made) => break made,
+            Err(error) => {
+                let why = cluster_telemetry::chain(&error);
+                error!(retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), "leases cannot be hosted: {why}");
+                // The guard ends what an earlier agent held; nothing of it goes on without a host.
+                let lost = held.iter().map(|(slot, t)| (slot.clone(), TenureView { state: TenureState::Lost, ..*t })).collect();
+                view.send_replace(Arc::new(LeaseView { tenures: lost, trouble: why, ..LeaseView::default() }));
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(STORE_RETRY.1);
+    };
     let holder_config = HolderConfig::new(options.cluster, options.node.clone(), options.instance);
     let voters_file = options.state_dir.join(VOTERS);
     let remembered = read_voters(&voters_file).or_else(|| first_set(options.cluster, &options.first_voters));
@@ -246,11 +253,20 @@ async fn host_leases(
         make_holder: Box::new(move |set| Holder::new(holder_config.clone(), set)),
         commands,
         view,
+        folders: (options.state_dir.clone(), options.runtime_dir.clone()),
         remember_voters: Box::new(move |set| write_voters(&voters_file, set)),
         state: State::new(options.instance.0, held),
         guard_stale: options.place.guard_stale,
     };
-    host.run(start, remembered).await.map_err(LeaseError::Store)
+    host.run(start, remembered).await;
+}
+
+/// This machine's voter and its files, and what the voter has to do first.
+async fn first_voter(options: &Options) -> Result<(VoterStore, Voter, Vec<VoterAction>), LeaseError> {
+    let mut store = VoterStore::open(&options.state_dir, &options.runtime_dir).map_err(LeaseError::Store)?;
+    let journal = journal(options, &store).await.map_err(LeaseError::Store)?;
+    let (voter, start) = memory::start(options.cluster, &options.node, &mut store, journal).map_err(LeaseError::Store)?;
+    Ok((store, voter, start))
 }
 
 fn read_voters(path: &std::path::Path) -> Option<VoterSet> {

@@ -22,7 +22,7 @@ pub const RECORDS: &str = "voter.records";
 /// Largest journal that is read, in bytes.
 const JOURNAL_MAX: usize = 64 * 1024;
 
-/// Why the voter's storage cannot be used. The host ends the voter then: one that cannot remember must not answer.
+/// Why the voter's storage cannot be used. The voter is silent then: one that cannot remember must not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file cannot be read or written.
@@ -95,6 +95,12 @@ impl VoterStore {
             path: self.journal.clone(),
             source,
         })
+    }
+
+    /// Says that the journal, which was there, is not.
+    #[must_use]
+    pub fn missing(&self) -> StoreError {
+        StoreError::File { action: "find", path: self.journal.clone(), source: io::ErrorKind::NotFound.into() }
     }
 
     /// What an earlier process of this boot left; none where the head cannot be read.

@@ -73,6 +73,10 @@ pub struct LeaseView {
     pub voter: String,
     /// The voter set that is counted in; none before it is known.
     pub voters: Option<VoterList>,
+    /// Its voter waited after a boot when this view was made (rule V6).
+    pub waits: bool,
+    /// Why its voter answers nobody, in a sentence; empty when it does.
+    pub silent: String,
     /// What keeps this node from holding anything, in a sentence; empty when nothing does.
     pub trouble: String,
 }
@@ -88,6 +92,8 @@ pub enum Command {
     Stopped(Vec<(Slot, u64)>),
     /// Who should vote, as the leading controller sees it.
     WantVoters(Vec<VoterMember>),
+    /// A set that the store knows of.
+    HeardVoters(VoterList),
     /// An operator vouches that all voters but these are dead.
     ForceVoters(VoterList),
     /// The agent is about to be restarted: renew with the longest T (rule P6), then answer.

@@ -76,6 +76,9 @@ pub fn next_set(current: &VoterSet, wanted: &[Member]) -> Option<VoterSet> {
 impl Host {
     /// Begins, continues or ends a change of voters.
     pub(super) fn drive_voters(&mut self) {
+        if self.state.silence.is_kept() {
+            return;
+        }
         let now = clock::now();
         if let Some((change, _)) = &mut self.state.voting.change {
             if change.next_wake().is_some_and(|at| at > now) {
@@ -140,6 +143,7 @@ impl Host {
     }
 
     pub(super) fn voter_answered(&mut self, answer: &SetAnswer) {
+        self.others_are_in(answer);
         let now = clock::now();
         let Some((change, _)) = &mut self.state.voting.change else { return };
         let messages = change.handle(now, Some(answer));

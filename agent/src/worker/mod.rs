@@ -19,6 +19,7 @@ mod hooks;
 mod jobs;
 #[cfg(test)]
 mod life;
+mod look;
 mod memory;
 pub mod observe;
 pub mod owning;
@@ -32,7 +33,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster_schemas::PartitionSet;
 use cluster_schemas::app::Mode;
 use cluster_schemas::assignment::Role;
 use cluster_schemas::node::AppObserved;
@@ -46,8 +46,9 @@ use crate::drivers::unit_change::needs_restart;
 use crate::drivers::{ActiveState, Gate, UnitError, Units, Vips, unit_text};
 use crate::fences::Armed;
 use crate::worker::decide::{Memory, Seen, Step};
-use crate::worker::health::{Fitness, Health, Standing};
+use crate::worker::health::{Health, Standing};
 use crate::worker::hooks::Hooks;
+use crate::worker::look::Known;
 use crate::worker::target::{Desired, Target, Wish, target};
 use crate::worker::waits::{next_conflict, sleep_until, with_log};
 use crate::worker::warnings::Warnings;
@@ -131,6 +132,8 @@ pub struct Worker<U, V> {
     saw_failed: bool,
     /// Whether the unit ran when last seen.
     runs: bool,
+    /// The last look at the unit.
+    known: Known,
     /// When the App last failed here, and with which version of its spec.
     failed: Option<(Instant, u64)>,
     reported: Option<(AppObserved, u64, Standing)>,
@@ -160,6 +163,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             young_until: None,
             saw_failed: false,
             runs: false,
+            known: Known::default(),
             failed: None,
             reported: None,
             refreshed: Instant::now(),
@@ -189,8 +193,8 @@ impl<U: Units, V: Vips> Worker<U, V> {
             }
             // Marked before looking, so that a change during the look is seen as one.
             vip_changes.mark_unchanged();
-            if let Some(changes) = &mut unit_changes {
-                changes.mark_unchanged();
+            if unit_changes.as_mut().is_none_or(look::take) {
+                self.known.forget();
             }
             let step = match self.look(&target).await {
                 Ok(mut seen) => {
@@ -251,7 +255,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
                     tokio::select! {
                         changed = self.desired.changed() => if changed.is_err() { return },
                         () = sleep_until(young_until) => {}
-                        () = unit_changed => {}
+                        () = unit_changed => self.known.forget(),
                         () = self.health.changed() => {}
                         () = sleep_until(restart_at) => {}
                         Some(ended) = self.hooks.next() => self.hook_ended(ended).await,
@@ -282,6 +286,9 @@ impl<U: Units, V: Vips> Worker<U, V> {
                 }
                 step => {
                     let (kind, failures) = (std::mem::discriminant(&step), self.failures);
+                    if !step.leaves_the_unit() {
+                        self.known.forget();
+                    }
                     if !self.perform(step, &target, &desired).await {
                         return;
                     }
@@ -315,39 +322,6 @@ impl<U: Units, V: Vips> Worker<U, V> {
         self.vip_trouble = "";
         self.failures = 0;
         self.retry_at = None;
-    }
-
-    async fn look(&mut self, target: &Target) -> Result<Seen, String> {
-        let chain = |e: UnitError| cluster_telemetry::chain(&e);
-        let units = Arc::clone(&self.parts.units);
-        let unit = units.observe(&target.unit).await.map_err(chain)?;
-        self.runs = unit.is_running();
-        let age = clock::since_boot().saturating_sub(Duration::from_micros(unit.active_enter_us));
-        self.young_until = (unit.is_running() && age < YOUNG).then(|| Instant::now() + YOUNG.saturating_sub(age));
-        let old_unit = if !self.memory.unit.is_empty() && self.memory.unit != target.unit {
-            Some(units.observe(&self.memory.unit).await.map_err(chain)?)
-        } else {
-            None
-        };
-        let vip_present = match &target.vip {
-            Some((vip, ..)) => self.parts.vips.present(vip).await.map_err(|e| cluster_telemetry::chain(&e))?,
-            None => false,
-        };
-        Ok(Seen {
-            old_unit,
-            unit,
-            outdated: false,
-            vip_present,
-            backing_off: self.retry_at.is_some(),
-            young: self.young_until.is_some(),
-            hooked: PartitionSet::new(),
-            refused: PartitionSet::new(),
-            distrusted: false,
-            database: None,
-            failure_counts: self.failed.is_some(),
-            fitness: Fitness::default(),
-            vip_taken: target.vip.is_some() && self.vip_trouble == address::TAKEN,
-        })
     }
 
     /// A unit that failed by itself is a failure like one of ours: it waits before it is started again.

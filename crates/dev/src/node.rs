@@ -177,7 +177,6 @@ impl Node {
             data: Some(data),
             guard_stale: GUARD_STALE,
             thread: Arc::new(move |runtime| threads.add(runtime)),
-            lease_lost: |_| {},
         };
         let config = self.config(state, run);
         let (stop, stopped) = watch::channel(false);

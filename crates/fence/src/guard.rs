@@ -86,6 +86,7 @@ impl<H: Hands> Guard<H> {
                 unit.pending.store(0, Ordering::Release);
             }
         }
+        self.hands.look();
         let now = clock::now();
         let mut killing = false;
         for (_, entry) in table.used_units() {

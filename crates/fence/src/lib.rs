@@ -27,6 +27,7 @@ pub use guard::{Guard, Round};
 pub use hands::{Hands, Machine};
 pub use layout::{CGROUP_MAX, NAME_MAX, UNITS_MAX, VIPS_MAX, WORDS_MAX};
 pub use map::MapError;
+pub use netlink::ADDRESS_MARK;
 pub use table::{BEAT, GuardedVip, STALE, Table, TableError, UnitIndex, WordIndex};
 
 /// Where the table is.

@@ -3,7 +3,8 @@
 //! # Flow
 //! 1. *Prepare*: a majority of set n agrees that exactly this set is n+1. A voter agrees once per number, so no two sets of one number can
 //!    both get there. (Two different sets n+1 need not meet: {U,V} may be followed by {U,V,X} or {U,V,Y}, with majorities {U,X} and {V,Y}.)
-//! 2. *Install*: first a voter that joins, then everybody. From then on a voter refuses set n; its grants stay.
+//! 2. *Install*: first a voter that joins, and once it does not wait any more (V6), everybody. From then on a voter refuses set n; its
+//!    grants stay. (One that waits acks nothing: two voters of which one waits would let every lease end.)
 //! 3. *Floor*: the highest epoch that a majority of n reports after it installed n+1 is carried to a majority of n+1. (Else, when n+2 is a
 //!    majority that no voter of n is part of, an epoch could be granted again.)
 //! 4. *Wait*: max T after the last of these answers. Then no deadline counted in set n lies in the future, whoever computed it.
@@ -165,6 +166,11 @@ impl<R: Rules> SetChange<R> {
         self.installed(id) || self.answers.get(&id).is_some_and(|answer| answer.prepared.as_ref() == Some(&self.next))
     }
 
+    /// It said last that it acks nothing yet.
+    fn waits(&self, id: VoterId) -> bool {
+        !self.rules.breaks(Fault::JoinedWhileWaiting) && self.answers.get(&id).is_some_and(|answer| answer.waiting)
+    }
+
     fn raised(&self, id: VoterId) -> bool {
         self.installed(id) && self.answers.get(&id).is_some_and(|answer| answer.base >= self.floor)
     }
@@ -186,7 +192,7 @@ impl<R: Rules> SetChange<R> {
             let next = match self.stage {
                 Stage::Prepare if self.from.agreed(|id| self.prepared(id)) => Stage::InstallJoining,
                 Stage::Prepare if self.conflicting() => Stage::Conflict,
-                Stage::InstallJoining if self.joining().all(|member| self.installed(member.id)) => Stage::Install,
+                Stage::InstallJoining if self.joining().all(|member| self.installed(member.id) && !self.waits(member.id)) => Stage::Install,
                 Stage::Install if self.from.agreed(|id| self.installed(id)) && self.next.agreed(|id| self.installed(id)) => {
                     self.floor = self.highest();
                     Stage::Floor
@@ -228,7 +234,11 @@ impl<R: Rules> SetChange<R> {
                 );
                 asks
             }
-            Stage::InstallJoining => self.ask(self.joining(), &SetStep::Install(self.next.clone())),
+            Stage::InstallJoining => {
+                let mut asks = self.ask(self.joining().filter(|m| !self.installed(m.id)), &SetStep::Install(self.next.clone()));
+                asks.extend(self.ask(self.joining().filter(|m| self.installed(m.id)), &SetStep::Report));
+                asks
+            }
             Stage::Install => self.ask(everybody().filter(|m| !self.installed(m.id)), &SetStep::Install(self.next.clone())),
             Stage::Floor | Stage::Wait(_) => {
                 let floor = SetStep::Floor(self.next.number(), self.floor);

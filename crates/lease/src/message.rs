@@ -190,6 +190,8 @@ pub struct SetAnswer {
     pub high: Epoch,
     /// Every floor here is at least this.
     pub base: Epoch,
+    /// It waits after a restart (V6) and acks nothing yet.
+    pub waiting: bool,
 }
 
 /// Any message.

@@ -2,11 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "names and sets written down here are good")]
 
+use cluster_lease::change::{RESEND, SetChange, Stage};
 use cluster_lease::holder::{Action, Candidacy, Event, Holder, HolderConfig, Phase};
 use cluster_lease::message::{Answer, Message, Verdict, Why};
 use cluster_lease::set::{Member, VoterSet};
 use cluster_lease::slots::{Claims, SlotSet};
-use cluster_lease::time::{Span, Time};
+use cluster_lease::time::{MAX_T, Span, Time};
 use cluster_lease::types::{BootId, ClusterId, Epoch, Instance, Node, NodeName, SetNo, Slot, SlotName, VoterId};
 use cluster_lease::voter::{Journal, Voter, VoterAction, VoterConfig};
 use std::sync::Arc;
@@ -338,4 +339,38 @@ fn p7_the_next_asks_at_once_when_the_firsts_lease_ran_out() {
     assert_eq!(first_ask("b", false), Some(0));
     assert!(first_ask("c", false).is_some_and(|after| (20..30).contains(&after)), "{:?}", first_ask("c", false));
     assert!(first_ask("b", true).is_some_and(|after| (20..30).contains(&after)), "{:?}", first_ask("b", true));
+}
+
+/// A node boots and becomes the second of two voters, which both have to ack: the first one goes on alone until the second one answers, or every
+/// lease would run out.
+#[test]
+fn b5_a_second_voter_that_waits_after_its_boot_is_not_counted_on_yet() {
+    let second = Member { id: VoterId(2), node: node("w").name };
+    let both = VoterSet::new(SetNo(2), vec![set().members()[0].clone(), second]).unwrap();
+    let booted = Journal { may_have_acked: true, ..Journal::new(VoterId(2), None) };
+    let mut voters = [voter(), Voter::start(VoterConfig::new(CLUSTER, node("w")), ms(0), booted, None).0];
+    let mut change = SetChange::new(CLUSTER, node("v").name, set(), both.clone()).unwrap();
+    let mut now = ms(1);
+    let mut left_at = None;
+    while change.stage() != Stage::Committed && now < ms(20_000) {
+        let mut todo = change.handle(now, None);
+        while let Some((to, message)) = todo.pop() {
+            let mut actions = Vec::new();
+            voters[usize::from(to == node("w").name)].handle(now, &message, &mut actions);
+            for action in actions {
+                if let VoterAction::Send(_, Message::SetAnswer(answer)) = action {
+                    todo.extend(change.handle(now, Some(&answer)));
+                }
+            }
+        }
+        if left_at.is_none() && voters[0].journal().set.as_ref() == Some(&both) {
+            left_at = Some(now);
+            assert_eq!(voters[1].waiting(now), None, "the first voter left its set for one in which no majority answers");
+        }
+        now = now + RESEND;
+    }
+    assert_eq!(change.stage(), Stage::Committed);
+    let left_at = left_at.unwrap();
+    assert!((ms(5_000)..ms(5_300)).contains(&left_at), "{left_at:?}");
+    assert!(now < left_at + MAX_T + RESEND.times(5), "{now:?}");
 }

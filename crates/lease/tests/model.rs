@@ -73,6 +73,7 @@ small_tests! {
     voter_replaced_nothing_heard_of: "voter replaced, nothing heard of";
     voter_replaced: "voter replaced";
     two_next_sets_at_once: "two next sets at once";
+    waiting_voter_added: "waiting voter added";
 }
 
 planted_tests! {
@@ -100,6 +101,7 @@ planted_tests! {
     b5_old_set: "old set still answered", "B5.2", 12;
     b5_floors: "floors not carried over", "B5.3", 10;
     b5_unprepared: "install unprepared", "B5.3", 12;
+    b5_joined_while_waiting: "joined while waiting", "B5.3", 8;
     k_clock_too_slow: "clock rate beyond r", "K", 14;
     f3_fence_too_long: "fence longer than F", "F3", 15;
 }
@@ -108,5 +110,5 @@ planted_tests! {
 #[test]
 fn no_fault_is_left_untested() {
     let faults: BTreeSet<Fault> = fault_runs().iter().filter_map(|(_, config)| config.fault).collect();
-    assert_eq!(faults.len(), 24);
+    assert_eq!(faults.len(), 25);
 }

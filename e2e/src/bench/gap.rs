@@ -18,7 +18,7 @@ use crate::tour::{Expected, Failure};
 use crate::wait::wait_until;
 use crate::witness::{Witness, vip};
 
-pub(super) const NAMES: [&str; 2] = ["failover_gap_ms", "double_holders"];
+pub(super) const NAMES: [&str; 3] = ["failover_gap_ms", "double_holders", "heal_black_hole_ms"];
 
 const NODES: u8 = 5;
 /// Leases of the case that is compared, milliseconds: the default, and one that others are measured with.
@@ -67,9 +67,13 @@ pub(super) fn measure(name: &str, faults: usize, out: &mut impl Write) -> Result
         stage::apply(&lab, &apps(lease_ms), &APPS)?;
         for case in CASES.iter().filter(|case| case.leads || lease_ms == DEFAULT_LEASE_MS) {
             // The others in half the number: they are not compared.
-            let gaps = ours(&lab, &witness, case, if case.leads { faults } else { faults.div_ceil(2) })?;
+            let (gaps, holes) = ours(&lab, &witness, case, if case.leads { faults } else { faults.div_ceil(2) })?;
             let parameters = json!({ "tool": "ours", "case": case.name, "lease_ms": lease_ms, "standby": "Hot", "probe_ms": 2 });
             line::median(out, NAMES[0], "ms", &gaps, &parameters)?;
+            // A node that boots has nothing of before.
+            if !case.boots {
+                line::median(out, NAMES[2], "ms", &holes, &parameters)?;
+            }
         }
     }
     // What follows is counted by itself.
@@ -98,8 +102,9 @@ pub(super) fn gap(probe: &Probe, fault: Instant) -> Result<f64, Failure> {
     Ok(line::ms(gap.expected("the address is answered again")?))
 }
 
-fn ours(lab: &ScopedLab, witness: &Witness, case: &Case, times: usize) -> Result<Vec<f64>, Failure> {
-    let mut gaps = Vec::new();
+/// How long nobody answered after each fault, and how long at most from the moment on at which it was undone.
+fn ours(lab: &ScopedLab, witness: &Witness, case: &Case, times: usize) -> Result<(Vec<f64>, Vec<f64>), Failure> {
+    let (mut gaps, mut holes) = (Vec::new(), Vec::new());
     for _ in 0..times {
         let node = holder(witness, 0)?;
         if case.leads {
@@ -110,14 +115,16 @@ fn ours(lab: &ScopedLab, witness: &Witness, case: &Case, times: usize) -> Result
         let fault = Instant::now();
         (case.fail)(lab, node).expected(&format!("{node} fails"))?;
         gaps.push(gap(&probe, fault)?);
+        let heal = Instant::now();
         (case.undo)(lab, node).expected(&format!("{node} is back"))?;
         settle(lab, &APPS)?;
+        holes.push(gap(&probe, heal)?);
         if case.boots {
             // With a voter that waits, the next fault would take the majority.
             sleep(VOTER_WAITS);
         }
     }
-    Ok(gaps)
+    Ok((gaps, holes))
 }
 
 /// The agent of the active node killed: how often, and after how many of it two had the address.

@@ -1,6 +1,7 @@
 //! Figures measured in labs: a line of JSON each.
 
 mod apply;
+mod bounded;
 mod gap;
 mod keepalived;
 mod leases;
@@ -18,7 +19,7 @@ use crate::tour::{self, Failure};
 /// All figures of the lab.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
-    [&tour::NAMES[..], &apply::NAMES, &rest::NAMES, &gap::NAMES, &leases::NAMES, &switchover::NAMES].concat()
+    [&tour::NAMES[..], &apply::NAMES, &rest::NAMES, &gap::NAMES, &leases::NAMES, &switchover::NAMES, &bounded::NAMES].concat()
 }
 
 /// Measures the figures that `wanted` names (all when empty) in labs of this name. `runs` says how many labs those of the tour take,
@@ -46,6 +47,9 @@ pub fn measure(name: &str, wanted: &str, runs: usize, faults: usize, out: &mut i
     }
     if asked(&switchover::NAMES) {
         switchover::measure(name, faults, out)?;
+    }
+    if asked(&bounded::NAMES) {
+        bounded::measure(name, out)?;
     }
     if asked(&leases::NAMES) {
         leases::measure(name, wanted, out)?;

@@ -59,7 +59,7 @@ impl Soak {
     }
 
     fn play(&self, lab: &Lab, rows: &mut BTreeMap<Kind, Row>, out: &mut impl Write) -> Result<()> {
-        let mut drill = Drill::start(lab, true)?;
+        let mut drill = Drill::start(lab)?;
         let kinds = if self.only.is_empty() { KINDS.to_vec() } else { self.only.clone() };
         let (began, mut deck) = (Instant::now(), Deck::new(kinds.clone(), self.seed));
         let (mut played, mut wrong) = (0, 0);

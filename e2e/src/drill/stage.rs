@@ -16,9 +16,10 @@ use crate::witness::{Allowance, Bounded, Nodes, Report, Thing, Witness, unit_of,
 use super::kind::{Expect, Kind};
 
 /// The Apps of [`MANIFEST`].
-pub const APPS: [&str; 3] = ["main", "side", "web"];
+pub const APPS: [&str; 4] = ["hot", "main", "side", "web"];
 
-/// One Singleton on the nodes with NATS servers and votes, one with a unit of `Restart=always` on two others, and a unit of Debian's.
+/// One Singleton on the nodes with NATS servers and votes, one with a unit of `Restart=always` on two others, a unit of Debian's, and one
+/// with hot standbys: there the address and the role are exclusive, not the process.
 pub const MANIFEST: &str = r"apiVersion: cluster/v1
 kind: App
 metadata: { name: main }
@@ -53,10 +54,7 @@ spec:
   mode: Singleton
   placement: { nodes: [n4, n5] }
   unit: { name: nginx }
-";
-
-/// One more with hot standbys: there the address and the role are exclusive, not the process.
-const HOT_MANIFEST: &str = r"---
+---
 apiVersion: cluster/v1
 kind: App
 metadata: { name: hot }
@@ -68,7 +66,7 @@ spec:
   exec: { command: [/usr/lib/clusterctl/demo, --listen, '0.0.0.0:8102', --append, /srv/lab/hot.log] }
 ";
 
-/// Files that the Apps append to, that of the hot one last.
+/// Files that the Apps append to.
 const WORKLOADS: [&str; 3] = ["main.log", "side.log", "hot.log"];
 
 /// What has to be held to write each of them.
@@ -182,23 +180,19 @@ pub struct Drill<'a> {
     /// When a voter was switched on last.
     pub(super) booted: Option<Instant>,
     epochs: Vec<u64>,
-    /// Whether the App with hot standbys is there.
-    hot: bool,
 }
 
 impl<'a> Drill<'a> {
-    /// Applies the Apps to a cluster of five nodes, with hot standbys or without, and waits until all is well.
+    /// Applies the Apps to a cluster of five nodes and waits until all is well.
     ///
     /// # Errors
     /// [`LabError`] when it does not become so.
-    pub fn start(lab: &'a Lab, hot: bool) -> Result<Self> {
+    pub fn start(lab: &'a Lab) -> Result<Self> {
         let file = lab.shared_dir().join("drill.yaml");
-        let workloads = if hot { &WORKLOADS[..] } else { &WORKLOADS[..2] };
-        fs::write(&file, if hot { [MANIFEST, HOT_MANIFEST].concat() } else { MANIFEST.to_owned() })
-            .context(|| format!("write {}", file.display()))?;
-        let witness = Witness::start(lab, watched(), workloads)?;
+        fs::write(&file, MANIFEST).context(|| format!("write {}", file.display()))?;
+        let witness = Witness::start(lab, watched(), &WORKLOADS)?;
         clusterctl(lab, &["apply", "-f", &file.display().to_string()])?;
-        let mut drill = Self { lab, witness, booted: None, epochs: vec![0; workloads.len()], hot };
+        let mut drill = Self { lab, witness, booted: None, epochs: vec![0; WORKLOADS.len()] };
         drill.settle()?;
         // Before the first fault nothing may have been held twice either.
         let mut looks = 1;
@@ -343,12 +337,11 @@ impl<'a> Drill<'a> {
                 || one(WEB).is_none()
                 || one(MAIN) != one(MAIN_VIP)
                 || one(SIDE) != one(SIDE_VIP)
-                || self.hot && one(HOT_VIP).is_none();
+                || one(HOT_VIP).is_none();
             if apart {
                 return Err(held.map(|nodes| nodes.to_string()).join(", "));
             }
-            all_ready(self.lab, &APPS)?;
-            if self.hot { all_ready(self.lab, &["hot"]) } else { Ok(()) }
+            all_ready(self.lab, &APPS)
         })?;
         let apps = began.elapsed();
         if let Some(booted) = self.booted.take() {

@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, LATER, SOON, demo_app, ensure};
 const TRIES: u32 = 3;
 
 fn play(c: &Cluster, kinds: &[Kind]) -> Result<()> {
-    let mut drill = Drill::start(&c.lab, false)?;
+    let mut drill = Drill::start(&c.lab)?;
     for kind in kinds {
         let mut tries = 1;
         let told = loop {
@@ -29,8 +29,8 @@ fn play(c: &Cluster, kinds: &[Kind]) -> Result<()> {
 
 /// Agents and guards killed, stopped and restarted, each and together.
 pub fn agents_and_guards_fail_and_nothing_is_held_twice(c: &Cluster) -> Result<()> {
-    use Kind::{AgentKilled, AgentStopped, BothKilled, BothStopped, GuardKilled, RollingRestart, VotersRestarted};
-    play(c, &[AgentKilled, AgentStopped, GuardKilled, BothKilled, BothStopped, VotersRestarted, RollingRestart])
+    use Kind::{AgentKilled, AgentStopped, BothKilled, BothStopped, GuardKilled, HotAgentStopped, RollingRestart, VotersRestarted};
+    play(c, &[AgentKilled, AgentStopped, HotAgentStopped, GuardKilled, BothKilled, BothStopped, VotersRestarted, RollingRestart])
 }
 
 /// Power, cables, machines that stand still, voters that boot.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 /// The mark of our addresses: IFA_PROTO, the number in the column `proto` of `ip -d address`. 0 to 3 are the kernel's own; this one has
 /// no name in iproute2's tables.
-pub const OUR_PROTOCOL: u8 = 0xC7;
+pub const OUR_PROTOCOL: u8 = cluster_fence::ADDRESS_MARK;
 /// The kernel's word for "for ever" in lifetimes.
 pub(super) const FOREVER: u32 = u32::MAX;
 /// How long the kernel may take for one request. It normally answers within microseconds; a lost answer must not hang us.

@@ -248,6 +248,7 @@ fn put_set_answer(w: &mut Writer, answer: &SetAnswer) {
     w.maybe(answer.prepared.as_ref(), Writer::set);
     w.number(answer.high.0);
     w.number(answer.base.0);
+    w.byte(u8::from(answer.waiting));
 }
 
 fn take_set_answer(r: &mut Reader<'_>, cluster: ClusterId) -> Read<SetAnswer> {
@@ -261,6 +262,7 @@ fn take_set_answer(r: &mut Reader<'_>, cluster: ClusterId) -> Read<SetAnswer> {
         prepared: r.maybe(Reader::set)?,
         high: r.epoch()?,
         base: r.epoch()?,
+        waiting: r.flag()?,
     })
 }
 

@@ -63,6 +63,7 @@ impl<R: Rules> Voter<R> {
             prepared: self.journal.prepared.clone(),
             high: self.high,
             base: self.base,
+            waiting: self.waiting(now).is_some(),
         };
         actions.push(VoterAction::Send(ask.reply_to.clone(), Message::SetAnswer(answer)));
     }

@@ -104,7 +104,8 @@ impl State {
         }
         for driver in &self.drivers {
             if let Some(answer) = driver.answer(id) {
-                (answer.installed.as_ref(), answer.prepared.as_ref(), answer.committed, answer.high, answer.base).hash(&mut out);
+                (answer.installed.as_ref(), answer.prepared.as_ref(), answer.committed, answer.high, answer.base, answer.waiting)
+                    .hash(&mut out);
             }
             7u8.hash(&mut out);
         }
@@ -152,7 +153,8 @@ impl State {
             (Message::Answer(answer), _, Party::Node(node)) => self.hash_answer(answer, node, &mut out),
             (Message::SetAsk(ask), ..) => ask.step.hash(&mut out),
             (Message::SetAnswer(answer), ..) => {
-                (answer.installed.as_ref(), answer.prepared.as_ref(), answer.committed, answer.high, answer.base).hash(&mut out);
+                (answer.installed.as_ref(), answer.prepared.as_ref(), answer.committed, answer.high, answer.base, answer.waiting)
+                    .hash(&mut out);
             }
             _ => {}
         }

@@ -83,6 +83,8 @@ pub struct Config {
     pub prompt_changes: bool,
     /// May the first change begin before anything was acquired? Else it begins after an acquisition, which keeps runs small.
     pub change_any_time: bool,
+    /// Have the voters that join voted before, in an earlier boot, so that they wait at the start (V6)?
+    pub joining_wait: bool,
     /// What has happened already; a way to look far without exploring everything on the way there.
     pub before: Vec<Before>,
     /// The highest epoch each node has heard of at the start, so that its first attempt may be above the other's.
@@ -117,6 +119,7 @@ impl Config {
             rival: None,
             prompt_changes: false,
             change_any_time: false,
+            joining_wait: false,
             before: Vec::new(),
             seen: [0, 0],
             nacks: false,

@@ -46,6 +46,13 @@ fn one_change(name: &'static str, from: Vec<usize>, next: Vec<usize>) -> Config 
     config
 }
 
+/// The same with a voter that joins right after its boot.
+fn waiting(name: &'static str) -> Config {
+    let mut config = one_change(name, vec![0], vec![0, 1]);
+    config.joining_wait = true;
+    config
+}
+
 /// A single voter: enough for what one voter can do wrong, and small.
 fn single(name: &'static str) -> Config {
     let mut config = Config::new(name).limits(|limits| limits.renewals = [0, 0]);
@@ -109,6 +116,7 @@ pub fn small_runs() -> Vec<Config> {
             config
         },
         rival().until(1),
+        waiting("waiting voter added").until(2),
     ]
 }
 
@@ -263,6 +271,7 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
         planted("B5.2", old_set, Fault::OldSetAnswered),
         planted("B5.3", second_change("floors not carried over"), Fault::FloorNotCarried),
         planted("B5.3", unprepared, Fault::InstallUnprepared),
+        planted("B5.3", waiting("joined while waiting"), Fault::JoinedWhileWaiting),
         ("K", too_slow),
         ("F3", fence_late),
     ]

@@ -136,7 +136,8 @@ impl Config {
         let all = self.sets.iter().chain(&self.rival).flatten().max().map_or(0, |highest| highest + 1);
         let voters = (0..all).map(|index| {
             let set = self.sets[0].contains(&index).then(|| voter_set(1, &self.sets[0]));
-            let journal = Journal::new(VoterId(index as u128), set);
+            let mut journal = Journal::new(VoterId(index as u128), set);
+            journal.may_have_acked = self.joining_wait && journal.set.is_none();
             let (voter, _) = Voter::start_with(Planted(self.fault), self.voter_config(index, 1), Time(0), journal, None);
             Arc::new(VoterState { voter, boots: 1 })
         });

@@ -8,7 +8,7 @@ use crate::message::{Message, SetStep, Verdict, Why};
 use crate::rules::{Fault, Planted};
 use crate::set::VoterSet;
 use crate::time::{Span, Time};
-use crate::types::{Epoch, NodeName, SetNo};
+use crate::types::{Epoch, NodeName, SetNo, VoterId};
 use crate::voter::{Released, RunImage, SlotState, Voter, VoterAction, decode_header, decode_record, encode_header, encode_record};
 use crate::word::{FENCED, extended};
 use std::sync::Arc;
@@ -472,7 +472,8 @@ impl State {
                     SetStep::Prepare(set) | SetStep::Install(set) => set.number() <= installed,
                     SetStep::Floor(_, floor) => voter.header().base >= *floor,
                     SetStep::Commit(number) => *number < installed || *number == installed && voter.journal().committed,
-                    SetStep::Report | SetStep::Force(_) => true,
+                    SetStep::Report => false,
+                    SetStep::Force(_) => true,
                 }
             }
             _ => false,
@@ -490,7 +491,19 @@ impl State {
             self.broken = Some("an old epoch executes after a newer one was acquired");
         } else if self.nodes.iter().any(|node| node.word != FENCED && node.runs.is_none()) {
             self.broken = Some("F2: armed after it stopped");
+        } else if self.config.limits.reboots == 0 && self.drivers.iter().any(|driver| self.is_stuck(driver)) {
+            self.broken = Some("B5.3: a set is installed in which no majority answers yet");
         }
+    }
+
+    /// Whether voters left the former set for one that needs a voter that waits: every lease would run out.
+    fn is_stuck(&self, driver: &SetChange<Planted>) -> bool {
+        let (next, now) = (driver.next(), self.voter_time());
+        let of = |id: VoterId| self.voters.get(usize::try_from(id.0).unwrap_or(usize::MAX)).map(|state| &state.voter);
+        let waits = |id: VoterId| of(id).is_some_and(|voter| voter.waiting(now).is_some());
+        let left = |id: VoterId| of(id).is_some_and(|voter| voter.journal().set.as_ref() == Some(next));
+        let answer = next.agreed(|id| !waits(id));
+        !answer && next.members().iter().any(|member| left(member.id) && !waits(member.id))
     }
 }
 
