@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cluster_bus::DatabaseMessage;
-use cluster_replica::capture::Watch;
+use cluster_replica::capture::{CaptureError, Watch};
+use cluster_replica::host::{Host, HostError};
 use cluster_replica::lineage::Position;
 use cluster_replica::role::Confirmations;
 use tokio::io::Interest;
@@ -121,7 +122,7 @@ impl Task {
     }
 
     fn watch(&mut self) {
-        let watch = self.host.as_ref().and_then(cluster_replica::host::Host::watch);
+        let watch = self.host.as_ref().and_then(Host::watch);
         let Some(following) = &mut self.following else { return };
         following.written = watch.and_then(Written::new);
     }
@@ -178,6 +179,11 @@ impl Task {
             dropped = dropped || !outgoing.send(subject.clone(), Bytes::copy_from_slice(record));
         });
         following.dropped |= dropped;
+        if matches!(polled, Err(HostError::Capture(CaptureError::Locked(_)))) {
+            // The application was stopped while it published a commit: it is there when it goes on.
+            (following.looks, following.look_at) = (LOOKS, now + Duration::from_millis(1));
+            return;
+        }
         if let Err(error) = polled {
             host.let_go();
             following.written = None;

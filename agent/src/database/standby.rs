@@ -4,7 +4,6 @@ use cluster_bus::DatabaseMessage;
 use cluster_replica::host::HostError;
 use cluster_replica::lineage::{Corruption, Position};
 use cluster_replica::role::{MemberError, Received};
-use tokio::time::Instant;
 
 use super::Stage;
 use super::fetch::Fetch;
@@ -96,10 +95,9 @@ impl Task {
 
     /// A replica that is behind asks the active.
     pub(super) async fn catch_up(&mut self) {
-        if self.fetch.is_some() || self.ask_after.is_some_and(|at| at > Instant::now()) {
+        if self.fetch.is_some() || self.ask_after.is_some() {
             return;
         }
-        self.ask_after = None;
         let (Some(host), Some(heard)) = (&self.host, &self.heard) else { return };
         let at = host.member().position();
         let same = (at.epoch, at.tx) == (heard.place.epoch, heard.place.tx);

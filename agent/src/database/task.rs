@@ -184,6 +184,9 @@ impl Task {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
         }
+        if self.ask_after.is_some_and(|at| at <= now) {
+            self.ask_after = None;
+        }
         if self.host.is_none() && self.retry_at.is_none() {
             self.open();
         }
