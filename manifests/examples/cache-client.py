@@ -15,15 +15,16 @@ TRIES = 40
 
 
 def locate(key):
+    """Where the key lives, as the cluster says; what it says instead where it cannot tell."""
     command = ["clusterctl", "ring", "locate", APP, key, "--output", "json"]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    told = subprocess.run(command, capture_output=True, text=True)
+    return (json.loads(told.stdout), "nobody owns it") if told.returncode == 0 else ({}, told.stderr.strip())
 
 
 def ask(key, value=None):
     """Looks anew where the key lives as long as it is on its way from one node to another."""
-    why = "nobody owns it"
     for _ in range(TRIES):
-        place = locate(key)
+        place, why = locate(key)
         if place.get("address"):
             url = f"http://{place['address']}:{PORT}/{place['partition']}/{key}"
             body = None if value is None else value.encode()

@@ -181,12 +181,20 @@ impl Folder {
     fn clear(&self) -> Result<(), FolderError> {
         for name in OURS {
             let path = self.path.join(name);
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            match removed {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(FolderError::File { action: "remove", path, source });
+            let mut tries = 0;
+            loop {
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                match removed {
+                    // A thread that is about to end (of leases, of a database) wrote something meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries < LOOK_GONE.1 => {
+                        tries += 1;
+                        std::thread::sleep(LOOK_GONE.0);
+                    }
+                    Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                        return Err(FolderError::File { action: "remove", path, source });
+                    }
+                    _ => break,
                 }
-                _ => {}
             }
         }
         Ok(())

@@ -39,35 +39,38 @@ fn the_examples_do_what_their_pages_say() {
 
     let notes = format!("http://{}:8100", dev.vip("0.120"));
     dev.until("a note to be taken", || post(&format!("{notes}/notes"), "milk"));
-    assert_eq!(get(&format!("{notes}/notes")).expect("an answer")[0]["text"], "milk");
+    let noted = || get(&format!("{notes}/notes")).filter(|all| all[0]["text"] == "milk").map(drop);
+    dev.until("the note", noted);
     let replicated = |c: &serde_json::Value| c["type"] == "Replicated" && c["status"] == "True";
     let conditions = || dev.app("notes")["status"]["conditions"].as_array().cloned().unwrap_or_default();
     dev.until("the notes to be replicated", || conditions().iter().any(replicated).then_some(()));
-    dev.ok(&["db", "sync", "notes"]);
+    dev.until("the note to be on a standby", || dev.run(&["db", "sync", "notes"]).status.success().then_some(()));
 
     let path = format!("{}:{}", programs().display(), std::env::var("PATH").unwrap_or_default());
     let client = |words: &[&str]| {
         let mut command = Command::new("/usr/bin/python3");
         command.arg(example("cache-client.py")).args(words).env("PATH", &path).env("CLUSTERCTL_SERVERS", &dev.servers);
-        let output = command.output().expect("python3 runs");
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
+        // Nothing where it gave up: the cluster may be busy for longer than it tries.
+        serde_json::from_slice::<serde_json::Value>(&command.output().expect("python3 runs").stdout).unwrap_or_default()
     };
     for (key, value) in [("user:42", "Ada"), ("user:43", "Grace"), ("a", "b")] {
-        client(&["put", key, value]);
-        assert_eq!(client(&["get", key])["value"], value);
+        // It is a cache: what is put while its partition is still on its way may be gone.
+        dev.until("a value that stays", || {
+            client(&["put", key, value]);
+            (client(&["get", key])["value"] == value).then_some(())
+        });
     }
-    assert!(client(&["get", "never"])["value"].is_null());
+    let never = dev.until("an answer", || Some(client(&["get", "never"])).filter(|answer| answer["node"].is_string()));
+    assert!(never["value"].is_null(), "{never}");
 
     let pool = format!("http://{}:8102/", dev.vip("0.121"));
     let primes = dev.until("an answer of a worker", || post(&pool, "7\n8\n9\n11\n"));
     assert_eq!(primes["primes"], serde_json::json!([7, 11]));
 
-    let first = get(&notes).expect("an answer")["node"].as_str().expect("a node").to_owned();
+    let first = dev.until("the node of the notes", || get(&notes)?["node"].as_str().map(ToOwned::to_owned));
     dev.play("kill", &first);
     dev.until("an answer of another node", || get(&notes)?["node"].as_str().filter(|node| *node != first).map(|_| ()));
-    assert_eq!(get(&format!("{notes}/notes")).expect("an answer")[0]["text"], "milk", "the note came along");
-    // It is a cache: what is put while its partition is still on its way may be gone.
+    dev.until("the note that came along", noted);
     dev.until("a value that stays", || {
         client(&["put", "user:42", "Ada again"]);
         (client(&["get", "user:42"])["value"] == "Ada again").then_some(())

@@ -6,9 +6,9 @@ use crate::world::Dev;
 fn what_operators_type_works_against_it() {
     let home = tempfile::tempdir().expect("a temporary folder");
     let dev = Dev::start(&home.path().join("dev"), &["--nodes", "3"]);
-    assert_eq!(dev.ok(&["get", "nodes", "-o", "name"]), "node/n1\nnode/n2\nnode/n3\n");
+    dev.until("three nodes", || (dev.says(&["get", "nodes", "-o", "name"]) == "node/n1\nnode/n2\nnode/n3\n").then_some(()));
     assert!(dev.ok(&["version"]).contains("controller"));
-    dev.until("three voters", || (dev.ok(&["get", "voters", "-o", "name"]).lines().count() == 3).then_some(()));
+    dev.until("three voters", || (dev.says(&["get", "voters", "-o", "name"]).lines().count() == 3).then_some(()));
 
     dev.apply_shell("one", "Singleton", "exec sleep 3600");
     let active = || dev.running("one", "Active").first().cloned();
@@ -18,8 +18,8 @@ fn what_operators_type_works_against_it() {
     let other = if first == "n1" { "n2" } else { "n1" };
     dev.ok(&["switchover", "one", "--to", other, "--timeout", "60s"]);
     dev.until("the named node to be active", || (active()? == other).then_some(()));
-    dev.until("the take-over to be told", || dev.ok(&["failovers", "one"]).contains(other).then_some(()));
-    assert!(dev.ok(&["get", "leases"]).contains("app/one"));
+    dev.until("the take-over to be told", || dev.says(&["failovers", "one"]).contains(other).then_some(()));
+    dev.until("the lease to be listed", || dev.says(&["get", "leases"]).contains("app/one").then_some(()));
 
     dev.ok(&["node", "drain", other, "--timeout", "80s"]);
     dev.until("the drained node to have nothing", || active().filter(|node| node != other));

@@ -105,8 +105,15 @@ impl Dev {
         self.apply(&path);
     }
 
+    /// What a command says that may fail for a moment, as while leaders change: nothing then.
+    pub fn says(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        if output.status.success() { String::from_utf8_lossy(&output.stdout).into_owned() } else { String::new() }
+    }
+
+    /// The App, as the API tells it; null while it does not.
     pub fn app(&self, name: &str) -> Value {
-        serde_json::from_str(&self.ok(&["get", "app", name, "-o", "json"])).expect("JSON")
+        serde_json::from_str(&self.says(&["get", "app", name, "-o", "json"])).unwrap_or_default()
     }
 
     /// Whether the App is as it should be.
@@ -137,7 +144,7 @@ impl Dev {
             if let Some(found) = look() {
                 return found;
             }
-            assert!(begun.elapsed() < LIMIT, "{what}: not within {LIMIT:?}\n{}\n{}", self.ok(&["describe", "app"]), log(&self.folder));
+            assert!(begun.elapsed() < LIMIT, "{what}: not within {LIMIT:?}\n{}\n{}", self.says(&["describe", "app"]), log(&self.folder));
             std::thread::sleep(Duration::from_millis(50));
         }
     }
