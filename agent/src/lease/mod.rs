@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster_bus::{Bucket, Bus, Kv, KvError, LeaseLink, Names, NatsConfig};
+use cluster_bus::{Bucket, Bus, Kv, LeaseLink, Names, NatsConfig};
 use cluster_fence::{Table, clock};
 use cluster_lease::holder::{Holder, HolderConfig};
 use cluster_lease::set::{Member, VoterSet};
@@ -152,11 +152,8 @@ async fn first_time(options: &Options) -> bool {
                 .map_err(|e| cluster_telemetry::chain(&e))?;
             bus.create_buckets().await;
             let kv: Kv<String> = bus.try_open(Bucket::Status).await.map_err(|e| cluster_telemetry::chain(&e))?;
-            match kv.create(&key, &format!("{:032x}", options.instance.0)).await {
-                Ok(_) => Ok(true),
-                Err(KvError::Conflict { .. }) => Ok(false),
-                Err(error) => Err(cluster_telemetry::chain(&error)),
-            }
+            // A try whose answer was lost may have made it: it is this instance's then.
+            kv.create_once(&key, &format!("{:032x}", options.instance.0)).await.map_err(|e| cluster_telemetry::chain(&e))
         };
         match tried.await {
             Ok(first) => {

@@ -152,6 +152,22 @@ impl<T: Serialize + DeserializeOwned> Kv<T> {
         }
     }
 
+    /// Creates a key with a value that nobody else writes, such as an instance. Whether it is ours: an earlier try of ours may have made
+    /// it, its answer lost.
+    ///
+    /// # Errors
+    /// As they say, without [`KvError::Conflict`].
+    pub async fn create_once(&self, key: &str, value: &T) -> Result<bool, KvError>
+    where
+        T: PartialEq,
+    {
+        match self.create(key, value).await {
+            Ok(_) => Ok(true),
+            Err(KvError::Conflict { .. }) => Ok(self.get(key).await?.is_some_and(|found| found.value == *value)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Replaces a key whose revision must be `revision`.
     ///
     /// # Errors

@@ -91,6 +91,16 @@ async fn compare_and_set_refuses_the_second_writer() {
     kv.create("n1", &node("n1", "d")).await.expect("a deleted key can be created again");
 }
 
+/// A create whose answer was lost is tried again, and must not be taken for another's.
+#[tokio::test]
+async fn a_key_that_an_earlier_try_made_is_ours() {
+    let server = Server::new();
+    let kv: Kv<String> = server.bus().await.open(Bucket::Status).await;
+    for (instance, ours) in [("one", true), ("one", true), ("two", false)] {
+        assert_eq!(kv.create_once("founding.n1", &instance.to_owned()).await.expect("an answer"), ours, "{instance}");
+    }
+}
+
 /// Rule C2: the stream itself refuses the late write of a deposed leader.
 #[tokio::test]
 async fn a_deposed_leaders_late_write_is_refused() {
