@@ -119,19 +119,30 @@ impl Cluster {
 
     /// Applies a manifest; it has to be taken.
     pub fn apply(&self, yaml: &str) -> Result<()> {
-        self.ctl(&["apply", "-f", &self.file(yaml)])?.ok().map(drop)
+        self.persist(&["apply", "-f", &self.file(yaml)])
+    }
+
+    /// A command that has to be carried out. While JetStream elects a leader nothing can be stored (exit code 3), so a user does it again.
+    fn persist(&self, arguments: &[&str]) -> Result<()> {
+        const UNAVAILABLE: i32 = 3;
+        let ran = wait_until("the store to take what is asked", LATER, || {
+            let ran = self.ctl(arguments)?;
+            if ran.code == UNAVAILABLE { Err(wrong(ran.stderr)) } else { Ok(ran) }
+        })?;
+        ran.ok().map(drop)
     }
 
     /// Applies one of the manifests that come with the product.
     pub fn apply_shipped(&self, name: &str) -> Result<()> {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../manifests").join(name);
-        self.ctl(&["apply", "-f", &path.display().to_string()])?.ok().map(drop)
+        self.persist(&["apply", "-f", &path.display().to_string()])
     }
 
     /// Deletes Apps and waits until they are gone.
     pub fn delete(&self, apps: &[&str]) -> Result<()> {
-        let arguments: Vec<&str> = ["delete", "app"].iter().chain(apps).copied().chain(["--timeout", "40s"]).collect();
-        self.ctl(&arguments)?.ok().map(drop)
+        let arguments: Vec<&str> =
+            ["delete", "app"].iter().chain(apps).copied().chain(["--ignore-not-found", "--timeout", "40s"]).collect();
+        self.persist(&arguments)
     }
 
     // ---- what the API says

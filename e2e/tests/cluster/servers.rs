@@ -98,8 +98,7 @@ pub fn a_dead_watch_is_noticed(c: &Cluster) -> Result<()> {
             let kill = |signal: &str| c.systemctl(server, &["kill", &format!("--signal={signal}"), "--kill-whom=main", "nats-server"]);
             kill(signal)?;
             let began = Instant::now();
-            // JetStream may elect a leader just then, and take nothing meanwhile.
-            wait_until("the App to be taken", LATER, || c.apply(&app(round)))?;
+            c.apply(&app(round))?;
             let followed = wait_until("all nodes to follow", LATER, || {
                 for node in c.lab.nodes() {
                     c.demo(node.addr(), 8100 + round)?;
