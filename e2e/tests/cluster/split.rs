@@ -143,6 +143,10 @@ pub fn a_paused_node_converges_after_it_goes_on(c: &Cluster) -> Result<()> {
     })?;
     c.wait_ready(&NAMES, LATER)?;
     std::thread::sleep(Duration::from_secs(10).saturating_sub(from.elapsed()));
+    // By now it has reported: before, the status names the epoch that was planned.
+    let heard = c.active("main")?;
+    assert_eq!(heard.0, next.0, "a second fail-over");
+    let next = heard;
 
     let resumed = Instant::now();
     c.lab.resume(node)?;
