@@ -4,7 +4,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use cluster_schemas::api::{AppView, List};
 use cluster_schemas::database::{DatabaseDivergence, DatabaseNode, DatabaseStatus, DatabaseSyncRequest, DatabaseSynced, DatabaseVerified};
 
 use crate::args::{RingFormat, duration};
@@ -195,13 +194,5 @@ fn accept_loss(app: &str, yes: bool, client: &Client, io: &mut Io<'_>) -> Result
 
 /// Makes of a "not found" the name that was probably meant, where the App itself is what is missing.
 fn missing(client: &Client, app: &str, error: ClientError) -> CliError {
-    if !error.is_not_found() {
-        return error.into();
-    }
-    let Ok(apps) = client.get::<List<AppView>>("/v1/apps") else { return error.into() };
-    if apps.items.iter().any(|known| known.metadata.name == app) {
-        return error.into();
-    }
-    let with = apps.items.iter().filter(|known| known.spec.database.is_some()).map(|known| known.metadata.name.as_str());
-    CliError::NotFound { object: format!("app/{app}"), similar: suggest::similar(app, with).map(str::to_owned) }
+    suggest::missing_app(client, app, error, |known| known.spec.database.is_some())
 }

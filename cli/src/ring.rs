@@ -1,6 +1,6 @@
 //! `ring show` and `ring locate`.
 
-use cluster_schemas::api::{AppView, List, Located, RingTable};
+use cluster_schemas::api::{Located, RingTable};
 use cluster_schemas::app::Mode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -60,13 +60,5 @@ fn fetch<T: DeserializeOwned + Serialize>(
 
 /// Makes of a "not found" the name that was probably meant, where the App itself is what is missing.
 fn missing(client: &Client, app: &str, error: ClientError) -> CliError {
-    if !error.is_not_found() {
-        return error.into();
-    }
-    let Ok(apps) = client.get::<List<AppView>>("/v1/apps") else { return error.into() };
-    if apps.items.iter().any(|known| known.metadata.name == app) {
-        return error.into();
-    }
-    let rings = apps.items.iter().filter(|known| known.spec.mode == Mode::Ring).map(|known| known.metadata.name.as_str());
-    CliError::NotFound { object: format!("app/{app}"), similar: suggest::similar(app, rings).map(str::to_owned) }
+    suggest::missing_app(client, app, error, |known| known.spec.mode == Mode::Ring)
 }

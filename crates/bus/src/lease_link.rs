@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::apart;
 use crate::config::NatsConfig;
-use crate::connection::ConnectError;
+use crate::connection::{ConnectError, servers};
 use crate::names::Names;
 
 /// A dead server is found after two of these without an answer. The other connection goes on meanwhile.
@@ -79,9 +79,9 @@ impl Seen {
 /// connection begins at another server, and both move on in opposite directions, so that with three servers any two agents share a
 /// server or use the other two. `servers` begins with the one that this node prefers.
 #[must_use]
-pub fn server_orders(servers: &[String]) -> [Vec<String>; 2] {
+pub fn server_orders<S: Clone>(servers: &[S]) -> [Vec<S>; 2] {
     let forward = servers.to_vec();
-    let mut backward: Vec<String> = servers.iter().rev().cloned().collect();
+    let mut backward: Vec<S> = servers.iter().rev().cloned().collect();
     if backward.is_empty() {
         backward.clone_from(&forward);
     }
@@ -94,16 +94,12 @@ impl LeaseLink {
     /// # Errors
     /// Only where the configuration cannot be used.
     pub async fn connect(config: &NatsConfig, names: Names, me: &str) -> Result<Self, ConnectError> {
-        if config.servers.is_empty() {
-            return Err(ConnectError::NoServer);
-        }
         let (sender, arrived) = mpsc::channel(WAITING);
         let made = watch::Sender::new(0);
-        let [forward, backward] = server_orders(&config.servers);
-        let forward = parse(&forward)?;
+        let [forward, backward] = server_orders(&servers(config)?);
         let clients = [
             connect(forward.clone(), &format!("lease A {me}"), made.clone()).await?,
-            connect(parse(&backward)?, &format!("lease B {me}"), made.clone()).await?,
+            connect(backward, &format!("lease B {me}"), made.clone()).await?,
         ];
         for client in &clients {
             tokio::spawn(receive(client.clone(), names.lease_to(me), sender.clone()));
@@ -161,10 +157,6 @@ impl LeaseLink {
     pub fn connected(&self) -> usize {
         self.clients.iter().filter(|c| c.connection_state() == async_nats::connection::State::Connected).count()
     }
-}
-
-fn parse(servers: &[String]) -> Result<Vec<async_nats::ServerAddr>, ConnectError> {
-    servers.iter().map(|url| url.parse().map_err(|_| ConnectError::Url { url: url.clone() })).collect()
 }
 
 fn bytes_of(payload: Vec<u8>) -> bytes::Bytes {
