@@ -79,6 +79,8 @@ pub struct Seen {
     pub backing_off: bool,
     /// The process was started a moment ago and may not handle a reload's signal yet.
     pub young: bool,
+    /// The unit failed, but before the present tenure began.
+    pub failed_before: bool,
     /// The last attempt to run it here failed, and still counts.
     pub failure_counts: bool,
     /// What its checks say.

@@ -80,6 +80,8 @@ impl<U: Units, V: Vips> Worker<U, V> {
             Some((vip, ..)) => self.parts.vips.present(vip).await.map_err(|e| cluster_telemetry::chain(&e))?,
             None => false,
         };
+        let fenced = target.gate.as_ref().is_some_and(|gate| !gate.hot && !self.parts.armed.holds(&gate.slot));
+        let failed_before = self.past.seen(self.tenure.1, target.run, target.hot, fenced, &unit);
         Ok(Seen {
             old_unit,
             unit,
@@ -91,6 +93,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             refused: PartitionSet::new(),
             distrusted: false,
             database: None,
+            failed_before,
             failure_counts: self.failed.is_some(),
             fitness: Fitness::default(),
             vip_taken: target.vip.is_some() && self.vip_trouble == address::TAKEN,

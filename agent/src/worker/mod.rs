@@ -23,6 +23,7 @@ mod look;
 mod memory;
 pub mod observe;
 pub mod owning;
+mod past;
 pub mod target;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ use crate::worker::decide::{Memory, Seen, Step};
 use crate::worker::health::{Health, Standing};
 use crate::worker::hooks::Hooks;
 use crate::worker::look::Known;
+use crate::worker::past::Past;
 use crate::worker::target::{Desired, Target, Wish, target};
 use crate::worker::waits::{next_conflict, sleep_until, with_log};
 use crate::worker::warnings::Warnings;
@@ -136,6 +138,7 @@ pub struct Worker<U, V> {
     known: Known,
     /// When the App last failed here, and with which version of its spec.
     failed: Option<(Instant, u64)>,
+    past: Past,
     reported: Option<(AppObserved, u64, Standing)>,
     refreshed: Instant,
     warnings: Warnings,
@@ -165,6 +168,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
             runs: false,
             known: Known::default(),
             failed: None,
+            past: Past::default(),
             reported: None,
             refreshed: Instant::now(),
             warnings: Warnings::default(),
@@ -326,7 +330,7 @@ impl<U: Units, V: Vips> Worker<U, V> {
 
     /// A unit that failed by itself is a failure like one of ours: it waits before it is started again.
     async fn note_failed_unit(&mut self, target: &Target, seen: &Seen, generation: u64) {
-        let failed = seen.unit.active_state == ActiveState::Failed;
+        let failed = seen.unit.active_state == ActiveState::Failed && !seen.failed_before;
         if failed && target.run == Wish::Yes {
             self.failed = Some((Instant::now(), generation));
         }

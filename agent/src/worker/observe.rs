@@ -85,6 +85,8 @@ fn state(target: &Target, seen: &Seen, gone: bool, trouble: &str) -> InstanceSta
         ActiveState::Active | ActiveState::Reloading if !seen.outdated => InstanceState::Running,
         ActiveState::Active | ActiveState::Reloading if !trouble.is_empty() => InstanceState::Failed,
         ActiveState::Active | ActiveState::Reloading => InstanceState::Starting,
+        // It is about to be started for the first time in this tenure.
+        ActiveState::Failed if seen.failed_before && trouble.is_empty() => InstanceState::Starting,
         ActiveState::Failed => InstanceState::Failed,
         ActiveState::Deactivating => InstanceState::Stopping,
         ActiveState::Inactive | ActiveState::Maintenance if !trouble.is_empty() && !seen.vip_taken => InstanceState::Failed,

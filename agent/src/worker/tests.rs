@@ -107,6 +107,7 @@ impl World {
             vip_present: target.vip.as_ref().is_some_and(|(v, ..)| self.address.as_ref() == Some(v)),
             backing_off: self.backing_off,
             young: self.young,
+            failed_before: false,
             failure_counts: false,
             fitness: self.fitness.clone(),
             vip_taken: false,
@@ -248,6 +249,20 @@ fn what_still_runs_by_an_earlier_spec_is_not_healthy() {
     assert_eq!(state(false, ""), (InstanceState::Running, true));
     assert_eq!(state(true, ""), (InstanceState::Starting, false));
     assert_eq!(state(true, "its text cannot be made"), (InstanceState::Failed, false));
+}
+
+/// Otherwise the planner would move it away again, to a node that is silent but not known to be lost yet.
+#[test]
+fn a_unit_that_failed_before_the_tenure_is_about_to_start() {
+    let desired = singleton(Role::Active, 4);
+    let (world, target) = (World::default(), target("a", "n1", &desired));
+    let report = |failed_before, trouble| {
+        let unit = UnitState { active_state: ActiveState::Failed, ..world.unit(&target.unit) };
+        observed(&desired, &target, &world.memory, &Seen { failed_before, unit, ..world.seen(&target) }, trouble).state
+    };
+    assert_eq!(report(true, ""), InstanceState::Starting);
+    assert_eq!(report(true, "cannot start it"), InstanceState::Failed);
+    assert_eq!(report(false, ""), InstanceState::Failed);
 }
 
 #[test]
