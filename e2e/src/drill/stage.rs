@@ -101,7 +101,9 @@ const LOOKS: u32 = 3;
 #[must_use]
 pub fn only_blind(error: &LabError) -> bool {
     let text = error.to_string();
-    text.split("; ").all(|part| part.contains("the witness did not look for") || part.contains("the witness once did not look for"))
+    // What was seen and how well follows on further lines.
+    let wrong = text.lines().next().unwrap_or_default();
+    wrong.split("; ").all(|part| part.contains("the witness did not look for") || part.contains("the witness once did not look for"))
 }
 
 /// What a fault led to.
@@ -348,5 +350,18 @@ impl<'a> Drill<'a> {
             std::thread::sleep(VOTER_WAITS.saturating_sub(booted.elapsed()));
         }
         Ok([nats, nodes - nats, apps - nodes, began.elapsed() - apps])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_witness_that_could_not_look_is_no_verdict() {
+        let blind = |text: &str| only_blind(&LabError::Invalid(text.to_owned()));
+        assert!(blind("drop: the witness once did not look for 60.2ms\nseen: main moved; main.log moved\nwitness: 3 looks"));
+        assert!(!blind("drop: main is held twice; the witness once did not look for 60.2ms\nseen: nothing"));
+        assert!(!blind("drop: epochs fell\nseen: the witness once did not look for 60.2ms"));
     }
 }
