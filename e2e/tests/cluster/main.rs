@@ -16,6 +16,7 @@ mod examples;
 mod faults;
 mod harness;
 mod health;
+mod homes;
 mod http;
 mod input;
 mod keep;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
             a_switchover_hands_over_to_the_named_node_and_stays,
             a_cordoned_node_gets_nothing_new_and_a_drained_one_has_nothing,
         ],
+        homes: [failback_is_off_unless_an_app_asks_for_it, a_witness_is_given_nothing],
         databases: [
             a_database_survives_its_active_and_loses_nothing_in_a_switchover,
             what_only_a_cut_off_active_wrote_is_kept_as_divergence,

@@ -17,7 +17,7 @@ fn singleton(standby: &str) -> String {
     demo_app("db", "Singleton", 8100, &format!("standby: {standby}, vip: {{ address: {VIP}/24, interface: eth0 }}"))
 }
 
-fn takeovers(c: &Cluster, app: &str) -> Result<Failovers> {
+pub fn takeovers(c: &Cluster, app: &str) -> Result<Failovers> {
     let text = c.ctl(&["failovers", app, "-o", "json"])?.ok()?;
     let all: Value = serde_json::from_str(&text).map_err(|error| wrong(format!("{error}: {text}")))?;
     serde_json::from_value(all["items"][0].clone()).map_err(|error| wrong(format!("{error}: {text}")))
