@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::db::DbArgs;
 use crate::dev;
 use crate::failovers::FailoversArgs;
+pub(crate) use crate::get::GetArgs;
 use crate::node::NodeArgs;
 use crate::recover::RecoverArgs;
 use crate::setup;
@@ -29,6 +30,9 @@ Exit codes:
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) connection: Connection,
+    /// Keep back remarks that are neither data nor errors.
+    #[arg(long, short = 'q', global = true)]
+    pub(crate) quiet: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -55,7 +59,7 @@ pub(crate) struct Connection {
 pub(crate) enum Command {
     /// Make the cluster be as the files say
     Apply(ApplyArgs),
-    /// List apps, nodes or assignments
+    /// List objects of the cluster, or watch them
     Get(GetArgs),
     /// Tell everything about an app or node
     Describe(DescribeArgs),
@@ -126,23 +130,6 @@ pub(crate) struct FmtArgs {
     /// Only name the files that are not in the canonical form, with exit code 1 if there are any
     #[arg(long)]
     pub(crate) check: bool,
-}
-
-/// `get`.
-#[derive(Debug, Args)]
-pub(crate) struct GetArgs {
-    /// Kinds (apps, nodes, assignments) and names of objects: `apps`, `apps,nodes`, `app database cache`, `app/database node/n1`; or one of
-    /// the lists `voters`, `leases`, `failovers`
-    #[arg(required = true, value_name = "KIND [NAME]... | KIND/NAME")]
-    pub(crate) resources: Vec<String>,
-
-    /// How to print
-    #[arg(short = 'o', long, value_enum, default_value_t = Format::Table)]
-    pub(crate) output: Format,
-
-    /// Leave the line of column headers away
-    #[arg(long)]
-    pub(crate) no_headers: bool,
 }
 
 /// How to print objects.

@@ -132,7 +132,7 @@ fn wait(mut waiting: Vec<Waiting>, client: &Client, end: Instant, args: &DeleteA
                 Err(news) => news,
             };
             if app.said != news {
-                io.note(format_args!("app/{}: {news}", app.name));
+                io.remark(format_args!("app/{}: {news}", app.name));
                 app.said = news;
             }
             left.push(app);

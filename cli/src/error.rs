@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::input::InputError;
+use crate::select::SelectError;
 use crate::setup::SetupError;
 
 /// How a command ended. The numbers are an interface: scripts test them (README.md of this folder).
@@ -38,6 +39,14 @@ pub(crate) enum CliError {
         message: String,
         /// What would be right.
         hint: Option<String>,
+    },
+    /// A path, template or selector.
+    #[error("{what}: {reason}")]
+    Select {
+        /// The flag.
+        what: &'static str,
+        /// What is wrong.
+        reason: SelectError,
     },
     /// The configuration.
     #[error(transparent)]
@@ -82,7 +91,7 @@ impl CliError {
     /// The exit code that goes with it.
     pub(crate) const fn exit(&self) -> Exit {
         match self {
-            Self::Usage { .. } | Self::Config(_) | Self::Input(_) | Self::Setup(_) => Exit::Usage,
+            Self::Usage { .. } | Self::Select { .. } | Self::Config(_) | Self::Input(_) | Self::Setup(_) => Exit::Usage,
             Self::Client(ClientError::Unreachable { .. }) => Exit::Unreachable,
             Self::Client(_) | Self::NotFound { .. } | Self::NoDev { .. } | Self::Dev { .. } | Self::Output(_) => Exit::Failed,
         }
@@ -100,7 +109,7 @@ impl CliError {
             Self::NoDev { .. } => {
                 vec!["it comes with clusterctl: make install, or cargo build -p cluster-dev in the repository".to_owned()]
             }
-            Self::Dev { .. } | Self::Output(_) => Vec::new(),
+            Self::Select { .. } | Self::Dev { .. } | Self::Output(_) => Vec::new(),
         }
     }
 }

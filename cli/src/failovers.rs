@@ -11,6 +11,7 @@ use crate::get;
 use crate::io::Io;
 use crate::output::{document, printable};
 use crate::resource::Kind;
+use crate::select::format::{Output, OutputParser};
 
 /// Characters of a bar.
 const BAR_CHARS: i64 = 60;
@@ -26,8 +27,8 @@ pub(crate) struct FailoversArgs {
     pub(crate) app: Option<String>,
 
     /// How to print
-    #[arg(short = 'o', long, value_enum, default_value_t = Format::Table)]
-    pub(crate) output: Format,
+    #[arg(short = 'o', long, value_parser = OutputParser, default_value = "table")]
+    pub(crate) output: Output,
 }
 
 /// What `get failovers [APP]` asks for, if it asks for that.
@@ -37,7 +38,7 @@ pub(crate) fn asked(args: &GetArgs) -> Option<FailoversArgs> {
         [word, app] if matches!(word.as_str(), "failovers" | "failover") => Some(app.clone()),
         _ => return None,
     };
-    Some(FailoversArgs { app, output: args.output })
+    Some(FailoversArgs { app, output: args.output.clone() })
 }
 
 /// Prints them, the latest first.
@@ -51,14 +52,18 @@ pub(crate) fn run(args: &FailoversArgs, client: &Client, io: &mut Io<'_>) -> Res
         },
     };
     let items = serde_json::json!({ "items": all });
-    match args.output {
+    if let Some(text) = args.output.of_paths(&items, false) {
+        io.out(&text)?;
+        return Ok(Exit::Done);
+    }
+    match args.output.plain() {
         Format::Json => io.out(&document::json(&items))?,
         Format::Yaml => io.out(&document::yaml(&items))?,
         Format::Name => io.out(&all.iter().filter(|f| !f.takeovers.is_empty()).map(|f| format!("app/{}\n", f.app)).collect::<String>())?,
         Format::Table | Format::Wide => {
             let text = report(&all);
             if text.is_empty() {
-                io.note("No failovers found.");
+                io.remark("No failovers found.");
             } else {
                 io.out(&format!("{text}{LEGEND}\n"))?;
             }

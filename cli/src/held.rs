@@ -85,16 +85,20 @@ fn print<T: Serialize>(
     io: &mut Io<'_>,
 ) -> Result<Exit, CliError> {
     let items = serde_json::json!({ "items": rows });
-    match args.output {
+    if let Some(text) = args.output.of_paths(&items, args.no_headers) {
+        io.out(&text)?;
+        return Ok(Exit::Done);
+    }
+    match args.output.plain() {
         Format::Json => io.out(&document::json(&items))?,
         Format::Yaml => io.out(&document::yaml(&items))?,
         Format::Name => io.out(&lines.filter_map(|line| line.first().map(|name| format!("{name}\n"))).collect::<String>())?,
         Format::Table | Format::Wide => {
             let mut table = Table::new(headers);
             lines.for_each(|line| table.row(line));
-            let text = table.render(args.no_headers);
+            let text = table.render_in(io.colour(), args.no_headers);
             if text.is_empty() {
-                io.note(format_args!("No {what} found."));
+                io.remark(format_args!("No {what} found."));
             }
             io.out(&text)?;
         }

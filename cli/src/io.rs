@@ -11,12 +11,26 @@ use crate::output::printable;
 pub(crate) struct Io<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
+    /// Whether remarks are kept back.
+    quiet: bool,
+    /// Whether data may be coloured.
+    colour: bool,
 }
 
 impl<'a> Io<'a> {
     /// Prints data to `out` and everything else to `err`.
     pub(crate) fn new(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
-        Self { out, err }
+        Self { out, err, quiet: false, colour: false }
+    }
+
+    /// Keeps remarks back, and colours data.
+    pub(crate) fn with(self, quiet: bool, colour: bool) -> Self {
+        Self { quiet, colour, ..self }
+    }
+
+    /// Whether data may be coloured.
+    pub(crate) const fn colour(&self) -> bool {
+        self.colour
     }
 
     /// Prints `text` as it is, in one write.
@@ -38,6 +52,13 @@ impl<'a> Io<'a> {
     pub(crate) fn note(&mut self, text: impl Display) {
         let lines: String = text.to_string().lines().map(|line| format!("{}\n", printable(line))).collect();
         self.err.write_all(lines.as_bytes()).ok();
+    }
+
+    /// Says something that nobody misses who asked for quiet.
+    pub(crate) fn remark(&mut self, text: impl Display) {
+        if !self.quiet {
+            self.note(text);
+        }
     }
 
     /// Reports what failed and what to do, and returns the exit code for it.

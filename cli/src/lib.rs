@@ -15,6 +15,7 @@ mod error;
 mod failovers;
 mod fmt;
 mod get;
+mod habits;
 mod held;
 mod input;
 mod io;
@@ -23,14 +24,16 @@ mod output;
 mod recover;
 mod resource;
 mod ring;
+mod select;
 mod setup;
 mod suggest;
 mod switchover;
 mod version;
 mod voters;
+mod watch;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -43,15 +46,19 @@ use io::Io;
 
 /// Runs one command with `arguments` (the program's name first), and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to stdout with code 0, mistakes to stderr with code 2; a closed pipe is no failure.
             error.print().ok();
+            if let Some(hint) = habits::hint(&arguments, error.kind()) {
+                Io::new(out, err).note(format_args!("hint: {hint}"));
+            }
             return ExitCode::from(if error.exit_code() == 0 { Exit::Done } else { Exit::Usage });
         }
     };
-    let mut io = Io::new(out, err);
+    let mut io = Io::new(out, err).with(cli.quiet, output::paint::wanted(std::io::stdout().is_terminal()));
     let exit = match dispatch(cli, &mut io) {
         Ok(exit) => exit,
         Err(error) => io.fail(&error),
@@ -60,7 +67,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, e
 }
 
 fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
-    let Cli { connection, command } = cli;
+    let Cli { connection, quiet: _, command } = cli;
     let connect = || -> Result<Client, CliError> { Ok(Client::new(config::load(connection, &Environment::from_process())?)) };
     match command {
         Command::Apply(args) => apply::run(&args, connect, io),

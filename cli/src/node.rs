@@ -124,9 +124,9 @@ fn drain(client: &Client, node: &str, timeout: Duration, io: &mut Io<'_>) -> Res
             Ok(left) if left.is_empty() => {
                 io.line(format_args!("node/{node} drained"))?;
                 if !before.is_empty() {
-                    io.note(format_args!("moved away, or stopped where no other node may run it: {}", before.join(", ")));
+                    io.remark(format_args!("moved away, or stopped where no other node may run it: {}", before.join(", ")));
                 }
-                io.note(format_args!("it stays cordoned until: clusterctl node uncordon {node}"));
+                io.remark(format_args!("it stays cordoned until: clusterctl node uncordon {node}"));
                 return Ok(Exit::Done);
             }
             // A controller that leads may just be failing over; the order is stored.

@@ -1,6 +1,7 @@
 //! Which objects a command is about: `apps`, `apps,nodes`, `app database cache`, `app/database node/n1`.
 
 use crate::error::CliError;
+use crate::habits;
 use crate::suggest;
 
 /// A kind of object.
@@ -15,7 +16,7 @@ pub(crate) enum Kind {
 }
 
 /// Every word for a kind.
-const WORDS: [(&str, Kind); 7] = [
+const WORDS: [(&str, Kind); 8] = [
     ("apps", Kind::App),
     ("app", Kind::App),
     ("nodes", Kind::Node),
@@ -23,6 +24,7 @@ const WORDS: [(&str, Kind); 7] = [
     ("no", Kind::Node),
     ("assignments", Kind::Assignment),
     ("assignment", Kind::Assignment),
+    ("asg", Kind::Assignment),
 ];
 
 impl Kind {
@@ -62,9 +64,10 @@ impl Kind {
         }
         let plurals: Vec<&str> = allowed.iter().map(|kind| kind.plural()).collect();
         let known = format!("known here: {}", plurals.join(", "));
-        let hint = match suggest::similar(&lower, words().map(|(known, _)| *known)) {
-            Some(similar) => format!("did you mean {similar}? ({known})"),
-            None => known,
+        let hint = match (habits::kind(&lower), suggest::similar(&lower, words().map(|(known, _)| *known))) {
+            (Some(habit), _) => format!("{habit} ({known})"),
+            (None, Some(similar)) => format!("did you mean {similar}? ({known})"),
+            (None, None) => known,
         };
         Err(CliError::Usage { message: format!("there is no kind {word:?}"), hint: Some(hint) })
     }
@@ -145,7 +148,7 @@ mod tests {
     #[test]
     fn mistakes_are_told_with_what_would_be_right() {
         assert_eq!(read(&["aps"]), Err("there is no kind \"aps\"; did you mean apps? (known here: apps, nodes, assignments)".to_owned()));
-        assert_eq!(read(&["pods"]), Err("there is no kind \"pods\"; known here: apps, nodes, assignments".to_owned()));
+        assert_eq!(read(&["boxes"]), Err("there is no kind \"boxes\"; known here: apps, nodes, assignments".to_owned()));
         assert!(read(&["app/"]).unwrap_err().contains("has no name"));
         assert!(read(&["app/a", "b"]).unwrap_err().contains("\"b\" has no name"));
         assert!(read(&["app", "node/n1"]).unwrap_err().contains("cannot follow"));

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &RingArgs, client: &Client, io: &mut Io<'_>) -> Result<E
             if let Some(located) = fetch::<Located>(client, app, &path, *output, io)? {
                 io.out(&rings::located(&located).render(*no_headers))?;
                 if located.node.is_none() {
-                    io.note(format_args!("partition {} has no owner at the moment: clusterctl describe app {app}", located.partition));
+                    io.remark(format_args!("partition {} has no owner at the moment: clusterctl describe app {app}", located.partition));
                 }
             }
         }

@@ -86,7 +86,7 @@ fn wait(client: &Client, end: Instant, done: impl Fn(&VoterList) -> bool) -> Res
 fn replace(old: &str, new: &str, timeout: Duration, client: &Client, io: &mut Io<'_>) -> Result<Exit, CliError> {
     let end = Instant::now() + timeout;
     let before: VoterList = client.post("/v1/voters/replace", &ReplaceRequest { old: old.to_owned(), new: new.to_owned() })?;
-    io.note(format_args!("{new} joins the voters {}, then {old} leaves: each step takes some {WAITS_S} s", names(&before)));
+    io.remark(format_args!("{new} joins the voters {}, then {old} leaves: each step takes some {WAITS_S} s", names(&before)));
     let votes = |list: &VoterList, node: &str| list.voters.iter().any(|v| v.node == node);
     match wait(client, end, |list| votes(list, new) && !votes(list, old))? {
         Some(now) => {
@@ -121,7 +121,7 @@ fn force(dead: &[String], yes: bool, timeout: Duration, client: &Client, io: &mu
     match wait(client, end, |list| list.number >= signed.next.number)? {
         Some(now) => {
             io.line(format_args!("\nvoters: {} (set {})", names(&now), now.number))?;
-            io.note("others that are heard join by themselves, one after the other: clusterctl get voters");
+            io.remark("others that are heard join by themselves, one after the other: clusterctl get voters");
             Ok(Exit::Done)
         }
         None => {

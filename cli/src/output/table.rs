@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, ContentArrangement, Table as Grid, presets};
 
-use super::printable;
+use super::{paint, printable};
 
 /// Spaces between columns.
 const GAP: u16 = 3;
@@ -10,20 +10,32 @@ const GAP: u16 = 3;
 /// Rows under headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
-    headers: Vec<&'static str>,
+    headers: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// A table without rows.
-    pub(crate) fn new(headers: &[&'static str]) -> Self {
-        Self { headers: headers.to_vec(), rows: Vec::new() }
+    pub(crate) fn new(headers: &[&str]) -> Self {
+        Self { headers: headers.iter().map(|header| (*header).to_owned()).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; it has as many cells as there are headers.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.headers.len(), "one cell per header");
         self.rows.push(cells);
+    }
+
+    /// The same with the words of the column STATUS coloured, where `colour` is wanted.
+    pub(crate) fn render_in(&self, colour: bool, no_headers: bool) -> String {
+        let text = self.render(no_headers);
+        let Some(column) = self.headers.iter().position(|header| header == "STATUS").filter(|_| colour) else { return text };
+        let header = usize::from(!no_headers);
+        let line = |(at, line): (usize, &str)| match at.checked_sub(header).and_then(|row| self.rows.get(row)) {
+            Some(row) => format!("{}\n", paint::cell(line, row, column)),
+            None => format!("{line}\n"),
+        };
+        text.lines().enumerate().map(line).collect()
     }
 
     /// The table as text, each line with its line feed. Without rows it is empty.

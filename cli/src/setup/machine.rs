@@ -78,7 +78,7 @@ impl Machine<'_> {
                 let text = if file.name == "token" { "(the token of the API)\n" } else { &file.text };
                 io.out(&format!("# {} ({:04o})\n{text}\n", folder.join(file.name).display(), file.mode))?;
             }
-            io.note("dry run: nothing was written");
+            io.remark("dry run: nothing was written");
             let there = files::existing(folder, &files);
             if !there.is_empty() {
                 io.note(SetupError::Exists(there));

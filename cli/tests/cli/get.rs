@@ -180,3 +180,54 @@ fn describe_node_shows_plan_and_observation() {
     assert_eq!((fresh.code, fresh.err.as_str()), (0, ""));
     assert!(!fresh.out.contains("Planned"), "{}", fresh.out);
 }
+
+#[test]
+fn templates_and_columns_are_those_of_kubectl() {
+    let fake = cluster();
+    fake.run(&["get", "apps", "-o", "jsonpath={.items[*].metadata.name}"]).prints("cache database");
+    fake.run(&["get", "apps", "-o", r#"jsonpath={range .items[*]}{.metadata.name}{"\t"}{.spec.mode}{"\n"}{end}"#])
+        .prints("cache\tRing\ndatabase\tSingleton\n");
+    fake.run(&["get", "app", "database", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}"]).prints("True");
+    fake.run(&["get", "apps", "--sort-by=.spec.mode", "-o", "custom-columns=NAME:.metadata.name,VIP:.spec.vip.address"])
+        .prints("NAME       VIP\ncache      <none>\ndatabase   10.0.0.100/24\n");
+    fake.run(&["get", "nodes", "-o", "custom-columns=N:.node.name,Z:.node.labels.zone", "--no-headers"]).prints("n2   a\n");
+    fake.run(&["get", "failovers", "-o", "jsonpath={.items}"]).fails(1, "error: there is no GET /v1/failovers (404 not-found)\n");
+}
+
+#[test]
+fn order_and_labels_choose_rows() {
+    let labelled = |name: &str, generation: u32, tier: &str| {
+        let mut app = app(name, "Spread", Value::Null);
+        app["metadata"]["generation"] = json!(generation);
+        app["metadata"]["labels"] = json!({"tier": tier});
+        app
+    };
+    let all = list(&[labelled("a10", 2, "web"), labelled("a2", 10, "web"), labelled("b", 1, "db")]);
+    // A controller that does not know selectors answers with everything.
+    let fake = Fake::new().on("GET /v1/apps", 200, &all).on("GET /v1/apps?labelSelector=tier%3Dweb", 200, &all);
+    fake.run(&["get", "apps", "--sort-by", ".metadata.generation", "-o", "name"]).prints("app/b\napp/a10\napp/a2\n");
+    fake.run(&["get", "apps", "--sort-by", "{.metadata.name}", "-l", "tier=web", "-o", "name"]).prints("app/a2\napp/a10\n");
+    let table = fake.run(&["get", "apps", "-l", "tier=web", "--no-headers"]);
+    assert_eq!((table.code, table.out.lines().count()), (0, 2), "{table:?}");
+    let none = Fake::new().on("GET /v1/apps", 200, &list(&[]));
+    assert_eq!(none.run(&["get", "apps"]).err, "No apps found.\n");
+    none.run(&["get", "apps", "-q"]).prints("");
+}
+
+#[test]
+fn a_watch_prints_what_changes_and_only_that() {
+    let waiting = app("db", "Singleton", crate::world::status("0/1", &[], &[]));
+    let mut ready = waiting.clone();
+    ready["status"]["ready"] = json!("1/1");
+    let other = crate::world::app("other", "Spread", Value::Null);
+    let fake = Fake::new()
+        .on("GET /v1/apps", 200, &list(&[waiting.clone(), other.clone()]))
+        .on("GET /v1/apps", 200, &list(&[waiting, other.clone()]))
+        .on("GET /v1/apps", 200, &list(&[ready.clone(), other]))
+        .on("GET /v1/apps", 200, &list(&[ready]))
+        .on_text("GET /v1/apps", 500, "enough");
+    let run = fake.run(&["get", "apps", "-w", "-o", "custom-columns=N:.metadata.name,R:.status.ready", "--no-headers"]);
+    let rows: Vec<String> = run.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(rows, ["db 0/1", "other <none>", "db 1/1"], "{run:?}");
+    assert!(run.code == 1 && run.err.contains("app/other is gone") && run.err.contains("enough"), "{run:?}");
+}
