@@ -36,6 +36,9 @@ pub struct Config {
     pub address: Option<std::net::IpAddr>,
     /// How to reach NATS.
     pub nats: NatsConfig,
+    /// Who may use the socket of the local API, `local.sock` in the runtime folder.
+    #[serde(default)]
+    pub local_socket: SocketConfig,
     /// A watchdog device, such as `/dev/watchdog`, that the guard tells that it lives; none when absent.
     #[serde(default)]
     pub watchdog: Option<PathBuf>,
@@ -45,6 +48,36 @@ pub struct Config {
     /// What does not: role files, partition files, what the agent remembers of this boot.
     #[serde(default = "default_runtime_dir")]
     pub runtime_dir: PathBuf,
+}
+
+/// Mode and group of the local API's socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SocketConfig {
+    /// Permission bits; who may write to the socket may connect.
+    pub mode: FileMode,
+    /// Group of the socket, by name or number; the agent's own when absent.
+    pub group: Option<String>,
+}
+
+/// Permission bits, written in octal as in `0660`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct FileMode(pub u32);
+
+impl Default for FileMode {
+    fn default() -> Self {
+        Self(0o660)
+    }
+}
+
+impl TryFrom<String> for FileMode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let bits = u32::from_str_radix(&text, 8).ok().filter(|bits| *bits <= 0o777);
+        bits.map(Self).ok_or_else(|| format!("{text:?} is no mode: three octal digits, in quotes, such as \"0660\""))
+    }
 }
 
 fn default_state_dir() -> PathBuf {

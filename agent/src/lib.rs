@@ -18,6 +18,7 @@ pub mod identity;
 pub mod journal;
 pub mod lease;
 mod leftovers;
+pub mod local;
 pub mod manager;
 pub mod place;
 pub mod run;

@@ -54,12 +54,14 @@ pub struct Identity {
 }
 
 /// What the manager publishes; each reader takes the newest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Outputs {
     /// The node's status, to be stored.
     pub status: watch::Sender<NodeStatus>,
     /// Who is active here, to be recorded: App to record.
     pub actives: watch::Sender<BTreeMap<String, ActiveRecord>>,
+    /// What this node is to do, for the local API.
+    pub assignment: watch::Sender<Option<Arc<Assignment>>>,
 }
 
 /// What comes in from outside.
@@ -444,6 +446,7 @@ impl<U: Units, V: Vips> Manager<U, V> {
     fn take(&mut self, assignment: Assignment) {
         self.highest_term = self.highest_term.max(assignment.order.term);
         let apps: Vec<String> = assignment.apps.keys().cloned().collect();
+        self.outputs.assignment.send_replace(Some(Arc::new(assignment.clone())));
         self.assignment = Some(assignment);
         for app in apps {
             // The controller checked the name; it becomes a path here, so it is checked again.

@@ -16,6 +16,9 @@ use tokio::runtime::Handle;
 use crate::fences::unified_root;
 use crate::identity;
 
+/// Tells the unit, by its full name, that a process of this node belongs to; none where it belongs to none.
+pub type UnitOf = Arc<dyn Fn(i32) -> Option<String> + Send + Sync>;
+
 /// See the module.
 #[derive(Clone)]
 pub struct Place {
@@ -32,6 +35,8 @@ pub struct Place {
     pub data: Option<PathBuf>,
     /// A guard that did not beat for longer is not there (F4).
     pub guard_stale: Span,
+    /// Which unit a process is of.
+    pub unit_of: UnitOf,
     /// Told of the runtime of each thread that the agent starts beside its caller's.
     pub thread: Arc<dyn Fn(Handle) + Send + Sync>,
 }
@@ -49,6 +54,7 @@ impl Place {
             addresses: None,
             data: None,
             guard_stale: STALE,
+            unit_of: Arc::new(crate::local::peer::unit_of),
             thread: Arc::new(|_| {}),
         })
     }

@@ -35,6 +35,7 @@ use crate::drivers::{Units, Vips};
 use crate::fences::Fences;
 use crate::journal::{Journal, JournalError, Owner};
 use crate::lease::view::Command;
+use crate::local::{self, Local};
 use crate::manager::{Identity, Input, Manager, Outputs, Parts};
 use crate::place::Place;
 use crate::{config, identity, lease, store};
@@ -201,8 +202,7 @@ pub async fn serve<U: Units, V: Vips>(
     let id = Identity { node: config.node.clone(), boot_id: boot_id.clone(), instance: instance.clone(), address, data };
     info!(node = config.node, cluster = config.cluster, boot_id, instance, "started");
 
-    let outputs =
-        Outputs { status: watch::Sender::new(NodeStatus::default()), actives: watch::Sender::new(std::collections::BTreeMap::new()) };
+    let outputs = Outputs::default();
     let revision = Arc::new(AtomicU64::new(0));
     let node = Node {
         capacity: identity::capacity(),
@@ -227,6 +227,17 @@ pub async fn serve<U: Units, V: Vips>(
     tokio::spawn(hear_beats(bus.clone(), inputs.clone()));
     tokio::spawn(hear_forces(bus.clone(), inputs.clone()));
     tokio::spawn(watch_assignment(bus.clone(), config.node.clone(), inputs, relists, look));
+    let local = Local {
+        node: config.node.clone(),
+        address: id.address.clone(),
+        names: Names::new(&config.cluster),
+        bus: bus.clone(),
+        status: outputs.status.subscribe(),
+        assignment: outputs.assignment.subscribe(),
+        uid: nix::unistd::getuid().as_raw(),
+    };
+    let socket = config.runtime_dir.join(local::SOCKET);
+    tokio::spawn(local::serve(Arc::new(local), socket, config.local_socket.clone(), Arc::clone(&place.unit_of)));
     let pulse = watch::Sender::new(Pulse::default());
     tokio::spawn(beat(bus, id.clone(), pulse.subscribe(), outputs.status.subscribe(), revision));
 

@@ -126,6 +126,7 @@ Environment="CLUSTERCTL_APP=api"
 Environment="CLUSTERCTL_NODE=n1"
 Environment="CLUSTERCTL_ROLE_FILE=/run/clusterctl/api/role.json"
 Environment="CLUSTERCTL_PARTITIONS_FILE=/run/clusterctl/api/partitions.json"
+Environment="CLUSTERCTL_SOCKET=/run/clusterctl/local.sock"
 User=www-data
 Group=adm
 WorkingDirectory=/var/lib/my app

@@ -4,7 +4,8 @@ use cluster_schemas::app::ExecSpec;
 use cluster_schemas::hooks::{HOOK_TIMEOUT_MAX, HookSpec};
 
 use super::Command;
-use super::unit_text::{PARTITIONS_FILE, ROLE_FILE, TextError, Values, check_account, check_value, substitute};
+use super::unit_text::{PARTITIONS_FILE, ROLE_FILE, TextError, Values, check_account, check_value, socket, substitute};
+use crate::local::SOCKET_VARIABLE;
 
 /// What one run of a hook is about.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +58,7 @@ pub fn command(about: About<'_>, spec: &HookSpec, exec: Option<&ExecSpec>, value
         ("CLUSTERCTL_EPOCH", epoch.to_string()),
         ("CLUSTERCTL_ROLE_FILE", format!("{folder}/{ROLE_FILE}")),
         ("CLUSTERCTL_PARTITIONS_FILE", format!("{folder}/{PARTITIONS_FILE}")),
+        (SOCKET_VARIABLE, socket(folder)),
     ];
     // Ours win, as in the unit.
     environment.extend(ours.map(|(name, value)| (name.to_owned(), value)));

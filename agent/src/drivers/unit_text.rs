@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use cluster_schemas::app::{ExecSpec, LIMIT_NAMES};
 use cluster_schemas::name::{NAME_MAX, check_name};
 
+use crate::local::{SOCKET, SOCKET_VARIABLE};
+
 /// What the mark, the first line of every unit file we write, begins with. The App's name follows, then [`MARK_END`].
 const MARK_BEGIN: &str = "# Written by clusterctl for App ";
 /// What the mark ends with.
@@ -86,8 +88,8 @@ pub fn owner(text: &str) -> Option<&str> {
 
 /// Text of the unit that runs the command of App `app`, mark included. Equal input gives equal text.
 ///
-/// The program learns who it is from `CLUSTERCTL_APP`, `CLUSTERCTL_NODE`, `CLUSTERCTL_ROLE_FILE` and `CLUSTERCTL_PARTITIONS_FILE`, which
-/// win over the App's own environment. A reload sends SIGHUP to the main process: one that does not handle it ends, as programs do.
+/// The program learns who it is from `CLUSTERCTL_APP`, `CLUSTERCTL_NODE`, `CLUSTERCTL_ROLE_FILE`, `CLUSTERCTL_PARTITIONS_FILE` and
+/// `CLUSTERCTL_SOCKET`, which win over the App's own environment. A reload sends SIGHUP to the main process: one that does not handle it ends, as programs do.
 /// The unit is not started at boot: only the agent starts it.
 ///
 /// # Errors
@@ -189,7 +191,14 @@ fn environment(app: &str, own: Option<&BTreeMap<String, String>>, values: &Value
     all.push(("CLUSTERCTL_NODE".to_owned(), values.node.to_owned()));
     all.push(("CLUSTERCTL_ROLE_FILE".to_owned(), format!("{folder}/{ROLE_FILE}")));
     all.push(("CLUSTERCTL_PARTITIONS_FILE".to_owned(), format!("{folder}/{PARTITIONS_FILE}")));
+    all.push((SOCKET_VARIABLE.to_owned(), socket(folder)));
     Ok(all)
+}
+
+/// Path of the local API's socket, which is beside the App's runtime folder.
+pub(super) fn socket(app_runtime_dir: &str) -> String {
+    let (folder, _) = app_runtime_dir.rsplit_once('/').unwrap_or((".", ""));
+    format!("{folder}/{SOCKET}")
 }
 
 /// Fills in the placeholders, in one pass: a value that looks like a placeholder stays as it is, and so does `${` with any other name.

@@ -30,6 +30,8 @@ pub struct Group {
 pub struct Stat {
     /// One letter; `Z` and `X` do not execute any more.
     pub state: char,
+    /// Its parent.
+    pub parent: i32,
     /// Its session.
     pub session: i32,
     /// When it started, in ticks since the machine's boot.
@@ -55,7 +57,8 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let state = fields.first()?.chars().next()?;
-    Some(Stat { state, session: fields.get(3)?.parse().ok()?, started: fields.get(19)?.parse().ok()? })
+    let number = |at: usize| fields.get(at)?.parse().ok();
+    Some(Stat { state, parent: number(1)?, session: number(3)?, started: fields.get(19)?.parse().ok()? })
 }
 
 impl Group {
@@ -103,6 +106,17 @@ impl Group {
 /// Rounds in which processes that are being started meanwhile are looked for.
 const ROUNDS: usize = 16;
 
+/// The mark in the environment that a process began with.
+#[must_use]
+pub fn mark(pid: i32) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let found = environment.get(..ENVIRONMENT_MAX.min(environment.len()))?.split(|b| *b == 0).find_map(|entry| {
+        let text = std::str::from_utf8(entry).ok()?;
+        text.strip_prefix(MARK)?.strip_prefix('=')
+    });
+    found.map(ToOwned::to_owned)
+}
+
 fn is_marked(pid: i32, mark: &str) -> bool {
     let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
     let wanted = format!("{MARK}={mark}");
@@ -135,7 +149,7 @@ mod tests {
     #[test]
     fn a_process_is_told_whatever_its_name() {
         let text = "42 (a) b (c) S 1 42 41 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 1";
-        assert_eq!(parse_stat(text), Some(Stat { state: 'S', session: 41, started: 98765 }));
+        assert_eq!(parse_stat(text), Some(Stat { state: 'S', parent: 1, session: 41, started: 98765 }));
         assert_eq!(parse_stat("42 (a"), None);
         let own = stat(i32::try_from(std::process::id()).expect("a small number")).expect("this process");
         assert!(own.lives() && own.started > 0);

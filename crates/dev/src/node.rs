@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cluster_agent::config::Config;
+use cluster_agent::config::{Config, SocketConfig};
 use cluster_agent::place::Place;
 use cluster_agent::run;
 use cluster_bus::NatsConfig;
@@ -168,7 +168,7 @@ impl Node {
         let freeze = Arc::new(Freeze::default());
         let thread_error = |source| NodeError::Thread { node: self.name.clone(), source };
         let guard = guard::start(Arc::clone(&services), Arc::clone(&self.common.switch), Arc::clone(&freeze)).map_err(thread_error)?;
-        let threads = Arc::clone(&freeze);
+        let (threads, owners) = (Arc::clone(&freeze), Arc::clone(&services));
         let place = Place {
             boot_id: boot.to_string(),
             groups: String::new(),
@@ -176,6 +176,7 @@ impl Node {
             addresses: Some(BTreeMap::from([("lo".to_owned(), vec![format!("{}/8", self.address)])])),
             data: Some(data),
             guard_stale: GUARD_STALE,
+            unit_of: Arc::new(move |pid| owners.unit_of(pid)),
             thread: Arc::new(move |runtime| threads.add(runtime)),
         };
         let config = self.config(state, run);
@@ -205,6 +206,7 @@ impl Node {
             labels: BTreeMap::new(),
             address: Some(IpAddr::V4(self.address)),
             nats: self.common.nats.clone(),
+            local_socket: SocketConfig::default(),
             watchdog: None,
             state_dir,
             runtime_dir,

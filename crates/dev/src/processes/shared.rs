@@ -15,7 +15,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::supervisor::Order;
 use super::text::Service;
-use crate::kernel::Group;
+use crate::kernel::{self, Group};
+
+/// Most ancestors that are looked at for whose a process is.
+const ANCESTORS_MAX: usize = 64;
 
 /// Where a node's services run.
 #[derive(Debug)]
@@ -222,6 +225,20 @@ impl Shared {
     #[must_use]
     pub fn runs(&self) -> bool {
         self.groups().iter().any(|group| !group.members().is_empty())
+    }
+
+    /// The unit that a process belongs to: by the mark in its environment, else as a descendant of one that has it.
+    #[must_use]
+    pub fn unit_of(&self, pid: i32) -> Option<String> {
+        let ours = format!("{}/{}/", self.node.token, self.node.name);
+        let mut at = pid;
+        for _ in 0..ANCESTORS_MAX {
+            if let Some(mark) = kernel::mark(at) {
+                return mark.strip_prefix(&ours).map(ToOwned::to_owned);
+            }
+            at = kernel::stat(at).map(|stat| stat.parent).filter(|parent| *parent > 1)?;
+        }
+        None
     }
 
     /// File of the log of a unit.

@@ -7,5 +7,6 @@ mod bad;
 mod ends;
 mod examples;
 mod line;
+mod local;
 mod play;
 mod world;
