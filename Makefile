@@ -40,7 +40,7 @@ test-lab: setup ## whole clusters in the lab
 bench: setup ## figures, a line of JSON each, also in target/bench.jsonl (ONLY=name: that one)
 	scripts/bench $(ONLY)
 
-soak: setup ## the lease by millions of acquisitions, then faults at random on real nodes (MINUTES=10 SEED=1)
+soak: setup ## the lease by millions of acquisitions, then faults at random on real nodes (MINUTES=10 SEED=1; FIGURES=yes: all figures)
 	SEED=$(or $(SEED),1) scripts/soak $(MINUTES)
 
 lint: setup ## formatting, clippy, and the rules of scripts/lint

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::keepalived;
 use super::line;
 use super::probe::Probe;
+use super::scale::{DEFAULT_LEASE_MS, Scale};
 use super::stage::{self, LIMIT, demo, settle};
 use crate::drill::stage::VOTER_WAITS;
 use crate::lab::{Lab, ScopedLab};
@@ -21,9 +22,6 @@ use crate::witness::{Witness, vip};
 pub(super) const NAMES: [&str; 3] = ["failover_gap_ms", "double_holders", "heal_black_hole_ms"];
 
 const NODES: u8 = 5;
-/// Leases of the case that is compared, milliseconds: the default, and one that others are measured with.
-const LEASES_MS: [u64; 2] = [DEFAULT_LEASE_MS, 300];
-const DEFAULT_LEASE_MS: u64 = 350;
 /// A fault is over when it was answered for this long again.
 const ANSWERED: Duration = Duration::from_millis(700);
 
@@ -60,14 +58,16 @@ const CASES: [Case; 3] = [
     Case { name: "cut", leads: false, fail: |lab, node| lab.cut(node), undo: |lab, node| lab.heal(node), boots: false },
 ];
 
-pub(super) fn measure(name: &str, faults: usize, out: &mut impl Write) -> Result<(), Failure> {
+pub(super) fn measure(name: &str, scale: &Scale, out: &mut impl Write) -> Result<(), Failure> {
+    let faults = scale.faults;
     let lab = stage::lab(name, NODES)?;
     let mut witness = Witness::start(&lab, vec![vip(OURS), vip(keepalived::ADDRESS)], &[]).expected("the witness watches")?;
-    for lease_ms in LEASES_MS {
+    for lease_ms in scale.leases_ms.iter().copied() {
         stage::apply(&lab, &apps(lease_ms), &APPS)?;
-        for case in CASES.iter().filter(|case| case.leads || lease_ms == DEFAULT_LEASE_MS) {
+        for case in CASES.iter().filter(|case| case.leads || scale.every_case || lease_ms == DEFAULT_LEASE_MS) {
             // The others in half the number: they are not compared.
-            let (gaps, holes) = ours(&lab, &witness, case, if case.leads { faults } else { faults.div_ceil(2) })?;
+            let times = if case.leads || scale.every_case { faults } else { faults.div_ceil(2) };
+            let (gaps, holes) = ours(&lab, &witness, case, times)?;
             let parameters = json!({ "tool": "ours", "case": case.name, "lease_ms": lease_ms, "standby": "Hot", "probe_ms": 2 });
             line::median(out, NAMES[0], "ms", &gaps, &parameters)?;
             // A node that boots has nothing of before.

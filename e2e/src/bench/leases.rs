@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::line;
 use super::process::{main_pid, thread_cpu};
+use super::scale::{DEFAULT_LEASE_MS, Scale};
 use super::stage::{self, LIMIT, demo, settle};
 use crate::drill::Load;
 use crate::drill::stage::VOTER_WAITS;
@@ -41,16 +42,12 @@ const RESTARTS: usize = 20;
 const RESTART_LIMIT: Duration = Duration::from_secs(10);
 /// How long messages are counted.
 const COUNTED: Duration = Duration::from_secs(10);
-/// The default lease and its renewal, milliseconds.
-const LEASE_MS: f64 = 350.0;
 const BUSY_LOOPS: usize = 4;
-const BUSY: Duration = Duration::from_secs(180);
 
-pub(super) fn measure(name: &str, wanted: &str, out: &mut impl Write) -> Result<(), Failure> {
+pub(super) fn measure(name: &str, wanted: &str, scale: &Scale, out: &mut impl Write) -> Result<(), Failure> {
     let asked = |some: &[&str]| wanted.is_empty() || some.contains(&wanted);
     let lab = stage::lab(name, NODES)?;
-    let one = demo("main", "Singleton", "--listen, '0.0.0.0:9400'", "placement: { nodes: [n1, n2, n3] }");
-    stage::apply(&lab, &one, &["main"])?;
+    stage::apply(&lab, &main(DEFAULT_LEASE_MS), &["main"])?;
     let witness = Witness::start(&lab, vec![unit_of("main")], &[]).expected("the witness watches")?;
     if asked(&NAMES[1..2]) {
         agent_restarts(&lab, &witness, out)?;
@@ -59,18 +56,30 @@ pub(super) fn measure(name: &str, wanted: &str, out: &mut impl Write) -> Result<
         cost(&lab, &witness, 1, out)?;
     }
     if asked(&NAMES[5..7]) {
-        saturated(&lab, &witness, out)?;
+        for lease_ms in scale.busy_leases_ms {
+            stage::apply(&lab, &main(*lease_ms), &["main"])?;
+            for run in 1..=scale.busy_runs {
+                saturated(&lab, &witness, *lease_ms, (run, scale.busy), out)?;
+            }
+        }
     }
     clusterctl(&lab, &["delete", "app", "main"]).expected("an App is deleted")?;
     if asked(&NAMES[2..5]) {
-        stage::apply(&lab, &ring("hundred", 100), &["hundred"])?;
-        cost(&lab, &witness, 100, out)?;
-        clusterctl(&lab, &["delete", "app", "hundred"]).expected("an App is deleted")?;
+        for slots in scale.slots {
+            stage::apply(&lab, &ring("many", *slots), &["many"])?;
+            cost(&lab, &witness, u32::from(*slots), out)?;
+            clusterctl(&lab, &["delete", "app", "many"]).expected("an App is deleted")?;
+        }
     }
     if asked(&NAMES[..1]) {
         ring_recovers(&lab, out)?;
     }
     Ok(())
+}
+
+fn main(lease_ms: u64) -> String {
+    let more = format!("placement: {{ nodes: [n1, n2, n3] }}, failover: {{ lease: {lease_ms}ms }}");
+    demo("main", "Singleton", "--listen, '0.0.0.0:9400'", &more)
 }
 
 fn ring(name: &str, partitions: u16) -> String {
@@ -142,7 +151,7 @@ fn agent_restarts(lab: &Lab, witness: &Witness, out: &mut impl Write) -> Result<
         sleep(Duration::from_secs(1));
         stage::ready(lab, &["main"])?;
     }
-    let parameters = json!({ "lease_ms": LEASE_MS, "kills": RESTARTS, "same_epoch": kept, "until": "first acknowledged renewal" });
+    let parameters = json!({ "lease_ms": DEFAULT_LEASE_MS, "kills": RESTARTS, "same_epoch": kept, "until": "first acknowledged renewal" });
     line::median(out, NAMES[1], "ms", &took, &parameters)
 }
 
@@ -154,40 +163,41 @@ fn cost(lab: &Lab, witness: &Witness, slots: u32, out: &mut impl Write) -> Resul
     let (messages, bytes) = lab.count_messages("lab.lease.>", COUNTED).expected("messages can be counted")?;
     let (took, after) = (began.elapsed().as_secs_f64(), used()?);
     let pct: Vec<f64> = before.iter().zip(&after).map(|(before, after)| (*after - *before).as_secs_f64() / took * 100.0).collect();
-    let parameters = json!({ "slots": slots, "nodes": NODES, "lease_ms": LEASE_MS, "connections": 2 });
+    let parameters = json!({ "slots": slots, "nodes": NODES, "lease_ms": DEFAULT_LEASE_MS, "connections": 2 });
     let seconds = COUNTED.as_secs_f64();
     line::single(out, NAMES[2], "1/s", f64::from(messages) / seconds, &parameters)?;
     line::single(out, NAMES[3], "B/s", f64::from(bytes) / seconds, &parameters)?;
     line::median(out, NAMES[4], "%", &pct, &parameters)
 }
 
-/// Three minutes with no processor idle: take-overs that nothing called for, and the longest time between two renewals.
-fn saturated(lab: &Lab, witness: &Witness, out: &mut impl Write) -> Result<(), Failure> {
+/// Minutes with no processor idle: take-overs that nothing called for, and the longest time between two renewals.
+fn saturated(lab: &Lab, witness: &Witness, lease_ms: u64, (run, busy): (usize, Duration), out: &mut impl Write) -> Result<(), Failure> {
     let _busy = Load::start(BUSY_LOOPS);
     // With real-time priority as the witness has it: a look that comes late is no renewal that does.
     let watched = std::thread::scope(|scope| {
         let watch = || {
             real_time();
-            watch_renewals(lab, witness)
+            watch_renewals(lab, witness, busy)
         };
         scope.spawn(watch).join()
     });
     let (takeovers, longest) = watched.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-    let parameters = json!({ "lease_ms": LEASE_MS, "busy_loops": BUSY_LOOPS, "seconds": BUSY.as_secs() });
+    let parameters = json!({ "lease_ms": lease_ms, "busy_loops": BUSY_LOOPS, "seconds": busy.as_secs(), "run": run });
+    let renewal = Duration::from_millis(lease_ms) / 6;
     line::single(out, NAMES[5], "1", f64::from(takeovers), &parameters)?;
-    line::single(out, NAMES[6], "ms", (line::ms(longest) - LEASE_MS / 6.0).max(0.0), &parameters)
+    line::single(out, NAMES[6], "ms", line::ms(longest.saturating_sub(renewal)), &parameters)
 }
 
 /// How often the lease was lost, and the longest time between two renewals.
-fn watch_renewals(lab: &Lab, witness: &Witness) -> Result<(u32, Duration), Failure> {
+fn watch_renewals(lab: &Lab, witness: &Witness, busy: Duration) -> Result<(u32, Duration), Failure> {
     let began = Instant::now();
     let (mut takeovers, mut longest) = (0_u32, Duration::ZERO);
-    while began.elapsed() < BUSY {
+    while began.elapsed() < busy {
         let node = active(witness)?;
         let table = table_of(lab, node).expected("the table of leases is there")?;
         let Some((epoch, mut deadline)) = lease(&table) else { continue };
         let mut renewed = Instant::now();
-        while began.elapsed() < BUSY {
+        while began.elapsed() < busy {
             match lease(&table) {
                 Some((same, later)) if same == epoch => {
                     if later > deadline {

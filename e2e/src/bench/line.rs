@@ -17,7 +17,10 @@ pub(crate) fn single(out: &mut impl Write, name: &str, unit: &str, value: f64, p
     write(out, &json!({ "name": name, "value": round(value), "unit": unit, "stat": "single", "parameters": parameters }))
 }
 
-/// The median of some values and their maximum, a line each; `n` among the parameters says how many there were.
+/// So many values are needed before a 95th percentile is one.
+const P95_FROM: usize = 100;
+
+/// The median of some values, their maximum, and from [`P95_FROM`] on their 95th percentile, a line each; `n` among the parameters says how many there were.
 pub(crate) fn median(out: &mut impl Write, name: &str, unit: &str, values: &[f64], parameters: &Value) -> Result<(), Failure> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -28,7 +31,8 @@ pub(crate) fn median(out: &mut impl Write, name: &str, unit: &str, values: &[f64
     if let Some(parameters) = parameters.as_object_mut() {
         parameters.insert("n".to_owned(), sorted.len().into());
     }
-    for (stat, value) in [("median", median), ("max", max)] {
+    let p95 = sorted.get(sorted.len() * 95 / 100).filter(|_| sorted.len() >= P95_FROM).map(|value| ("p95", value));
+    for (stat, value) in [("median", median), ("max", max)].into_iter().chain(p95) {
         write(out, &json!({ "name": name, "value": round(*value), "unit": unit, "stat": stat, "parameters": parameters }))?;
     }
     Ok(())
@@ -55,5 +59,10 @@ mod tests {
         let line = |stat, value| json!({ "name": "x", "value": value, "unit": "ms", "stat": stat, "parameters": { "nodes": 5, "n": 3 } });
         assert_eq!(lines, [line("median", 2.0), line("max", 3.0)]);
         assert!(median(&mut out, "x", "ms", &[], &json!({})).is_err());
+
+        let (many, mut out): (Vec<f64>, _) = ((0..100_u8).map(f64::from).collect(), Vec::new());
+        median(&mut out, "x", "ms", &many, &json!({})).unwrap();
+        let last = String::from_utf8(out).unwrap().lines().last().map(ToOwned::to_owned);
+        assert!(last.is_some_and(|line| line.contains("p95") && line.contains("95.0")));
     }
 }

@@ -9,10 +9,13 @@ pub(crate) mod line;
 mod probe;
 mod process;
 mod rest;
+mod scale;
 mod stage;
 mod switchover;
 
 use std::io::Write;
+
+pub use scale::Scale;
 
 use crate::tour::{self, Failure};
 
@@ -22,19 +25,18 @@ pub fn names() -> Vec<&'static str> {
     [&tour::NAMES[..], &apply::NAMES, &rest::NAMES, &gap::NAMES, &leases::NAMES, &switchover::NAMES, &bounded::NAMES].concat()
 }
 
-/// Measures the figures that `wanted` names (all when empty) in labs of this name. `runs` says how many labs those of the tour take,
-/// `faults` how many faults the fail-over that is compared.
+/// Measures the figures that `wanted` names (all when empty) in labs of this name.
 ///
 /// # Errors
 /// [`Failure`] when something measured did not come about.
-pub fn measure(name: &str, wanted: &str, runs: usize, faults: usize, out: &mut impl Write) -> Result<(), Failure> {
+pub fn measure(name: &str, wanted: &str, scale: &Scale, out: &mut impl Write) -> Result<(), Failure> {
     let names = names();
     if !wanted.is_empty() && !names.contains(&wanted) {
         return Err(Failure::new(format!("one of {}", names.join(", ")), wanted));
     }
     let asked = |some: &[&str]| wanted.is_empty() || some.contains(&wanted);
     if asked(&tour::NAMES) {
-        tour::measure(name, wanted, runs, out)?;
+        tour::measure(name, wanted, scale.runs, out)?;
     }
     if asked(&apply::NAMES) {
         apply::measure(name, out)?;
@@ -43,16 +45,16 @@ pub fn measure(name: &str, wanted: &str, runs: usize, faults: usize, out: &mut i
         rest::measure(name, out)?;
     }
     if asked(&gap::NAMES) {
-        gap::measure(name, faults, out)?;
+        gap::measure(name, scale, out)?;
     }
     if asked(&switchover::NAMES) {
-        switchover::measure(name, faults, out)?;
+        switchover::measure(name, scale.faults, out)?;
     }
     if asked(&bounded::NAMES) {
         bounded::measure(name, out)?;
     }
     if asked(&leases::NAMES) {
-        leases::measure(name, wanted, out)?;
+        leases::measure(name, wanted, scale, out)?;
     }
     Ok(())
 }
@@ -68,6 +70,6 @@ mod tests {
         let count = all.len();
         all.dedup();
         assert_eq!(all.len(), count);
-        assert!(measure("unused", "failover", 1, 1, &mut Vec::new()).unwrap_err().expected.contains("failover_gap_ms"));
+        assert!(measure("unused", "failover", &Scale::BENCH, &mut Vec::new()).unwrap_err().expected.contains("failover_gap_ms"));
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cluster_e2e::bench::{measure, names};
+use cluster_e2e::bench::{Scale, measure, names};
 use cluster_e2e::tour::supervised;
 
 /// Measures what users wait for: nodes, applies, fail-overs. Needs root; leaves nothing behind.
@@ -15,11 +15,14 @@ struct Cli {
     #[arg(long, default_value = "", hide_default_value = true)]
     only: String,
     /// How many labs to start for the figures of the tour; the median counts
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
+    #[arg(long)]
+    runs: Option<usize>,
     /// How many faults for the fail-over gap that is compared with another tool's; other cases take half as many
-    #[arg(long, default_value_t = 10)]
-    faults: usize,
+    #[arg(long)]
+    faults: Option<usize>,
+    /// All cases with all leases, thirty times each, and ten minutes with no processor idle, three times for each lease
+    #[arg(long)]
+    soak: bool,
     /// The name of the labs
     #[arg(long, default_value = "bench")]
     name: String,
@@ -29,13 +32,15 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let Cli { only, runs, faults, name, list } = Cli::parse();
+    let Cli { only, runs, faults, soak, name, list } = Cli::parse();
+    let full = if soak { Scale::SOAK } else { Scale::BENCH };
+    let scale = Scale { runs: runs.unwrap_or(full.runs), faults: faults.unwrap_or(full.faults), ..full };
     let say = |text: &str| drop(writeln!(std::io::stderr(), "lab-bench: {text}"));
     if list {
         let listed = writeln!(std::io::stdout(), "{}", names().join("\n"));
         return if listed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let work = || match measure(&name, &only, runs, faults, &mut std::io::stdout()) {
+    let work = || match measure(&name, &only, &scale, &mut std::io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             say(&failure.to_string());
