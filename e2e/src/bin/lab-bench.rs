@@ -14,9 +14,6 @@ struct Cli {
     /// One figure; all when absent
     #[arg(long, default_value = "", hide_default_value = true)]
     only: String,
-    /// How many labs to start for the figures of the tour; the median counts
-    #[arg(long)]
-    runs: Option<usize>,
     /// How many faults for the fail-over gap that is compared with another tool's; other cases take half as many
     #[arg(long)]
     faults: Option<usize>,
@@ -32,9 +29,9 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let Cli { only, runs, faults, soak, name, list } = Cli::parse();
+    let Cli { only, faults, soak, name, list } = Cli::parse();
     let full = if soak { Scale::SOAK } else { Scale::BENCH };
-    let scale = Scale { runs: runs.unwrap_or(full.runs), faults: faults.unwrap_or(full.faults), ..full };
+    let scale = Scale { faults: faults.unwrap_or(full.faults), ..full };
     let say = |text: &str| drop(writeln!(std::io::stderr(), "lab-bench: {text}"));
     if list {
         let listed = writeln!(std::io::stdout(), "{}", names().join("\n"));
