@@ -8,11 +8,11 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use cluster_schemas::api::Problem;
+use cluster_schemas::api::{List, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::Agent;
-use ureq::http::{Method, Request, StatusCode};
+use ureq::http::{Method, Request, Response, StatusCode};
+use ureq::{Agent, Body};
 
 use crate::config::{Settings, Token};
 
@@ -137,8 +137,8 @@ pub(crate) struct Client {
 }
 
 /// What one server made of a request.
-enum Outcome {
-    Answer(Vec<u8>),
+enum Outcome<T> {
+    Answer(T),
     Refused(Box<Problem>),
     /// Try another one.
     None {
@@ -200,7 +200,8 @@ impl Client {
     }
 
     fn request<T: DeserializeOwned>(&self, method: &Method, path: &str, body: Option<&[u8]>, budget: Duration) -> Result<T, ClientError> {
-        let bytes = self.try_all(method, path, body, Instant::now() + budget)?;
+        let end = Instant::now() + budget;
+        let bytes = self.try_all(end, |server, left| self.try_one(server, method, path, body, left))?;
         serde_json::from_slice(&bytes).map_err(|source| ClientError::Answer {
             server: self.server().to_owned(),
             request: format!("{method} {path}"),
@@ -208,7 +209,40 @@ impl Client {
         })
     }
 
-    fn try_all(&self, method: &Method, path: &str, body: Option<&[u8]>, end: Instant) -> Result<Vec<u8>, ClientError> {
+    /// A list that may have several pages, such as `/v1/apps`; a query in `path` must not have `continue`.
+    pub(crate) fn list<T: DeserializeOwned>(&self, path: &str) -> Result<List<T>, ClientError> {
+        self.list_within(path, self.budget)
+    }
+
+    /// The same, in no more time than `budget`.
+    pub(crate) fn list_within<T: DeserializeOwned>(&self, path: &str, budget: Duration) -> Result<List<T>, ClientError> {
+        let end = Instant::now() + budget.min(self.budget);
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let mut list: List<T> = self.get_within(path, budget)?;
+        while let Some(next) = list.next.take() {
+            let left = end.saturating_duration_since(Instant::now());
+            let page: List<T> = self.get_within(&format!("{path}{separator}continue={}", encode(&next)), left)?;
+            list.items.extend(page.items);
+            list.next = page.next;
+        }
+        Ok(list)
+    }
+
+    /// Opens a stream of events. It lasts for `patience` at most; a controller has `READ_TIMEOUT` to begin it.
+    pub(crate) fn open(&self, path: &str, patience: Duration, end: Instant) -> Result<Body, ClientError> {
+        self.try_all(end, |server, left| {
+            let request = self.head(server, &Method::GET, path, "text/event-stream").body(());
+            let request = request.map_err(|error| unfit(&Method::GET, path, &error))?;
+            let limits = self.agent.configure_request(request).timeout_recv_response(Some(READ_TIMEOUT.min(left)));
+            match self.agent.run(limits.timeout_recv_body(Some(patience)).build()) {
+                Ok(response) if response.status().is_success() => Ok(Outcome::Answer(response.into_body())),
+                Ok(response) => Ok(refused(response)),
+                Err(error) => Ok(Outcome::None { reason: reason(&error), alive: false }),
+            }
+        })
+    }
+
+    fn try_all<T>(&self, end: Instant, try_one: impl Fn(&str, Duration) -> Result<Outcome<T>, ClientError>) -> Result<T, ClientError> {
         let mut attempts: Vec<Attempt> = Vec::new();
         for round in 0..ROUNDS {
             if round > 0 {
@@ -226,10 +260,10 @@ impl Client {
                     }
                     continue;
                 }
-                match self.try_one(server, method, path, body, left)? {
-                    Outcome::Answer(bytes) => {
+                match try_one(server, left)? {
+                    Outcome::Answer(answer) => {
                         self.preferred.set(index);
-                        return Ok(bytes);
+                        return Ok(answer);
                     }
                     Outcome::Refused(problem) => {
                         self.preferred.set(index);
@@ -246,13 +280,25 @@ impl Client {
         Err(ClientError::Unreachable { attempts })
     }
 
-    /// Sends the request to one server.
-    fn try_one(&self, server: &str, method: &Method, path: &str, body: Option<&[u8]>, left: Duration) -> Result<Outcome, ClientError> {
-        let mut request = Request::builder().method(method).uri(format!("{server}{path}")).header("accept", "application/json");
-        if let Some(token) = &self.token {
-            request = request.header("authorization", token.header());
+    fn head(&self, server: &str, method: &Method, path: &str, accept: &str) -> ureq::http::request::Builder {
+        let request = Request::builder().method(method).uri(format!("{server}{path}")).header("accept", accept);
+        match &self.token {
+            Some(token) => request.header("authorization", token.header()),
+            None => request,
         }
-        let bad = |error: ureq::http::Error| ClientError::Request { request: format!("{method} {path}"), reason: error.to_string() };
+    }
+
+    /// Sends the request to one server.
+    fn try_one(
+        &self,
+        server: &str,
+        method: &Method,
+        path: &str,
+        body: Option<&[u8]>,
+        left: Duration,
+    ) -> Result<Outcome<Vec<u8>>, ClientError> {
+        let request = self.head(server, method, path, "application/json");
+        let bad = |error: ureq::http::Error| unfit(method, path, &error);
         let patience = if *method == Method::GET { READ_TIMEOUT } else { WRITE_TIMEOUT };
         let answer = match body {
             Some(bytes) => {
@@ -270,21 +316,33 @@ impl Client {
             Ok(response) => response,
             Err(error) => return Ok(Outcome::None { reason: reason(&error), alive: false }),
         };
-        let status = response.status();
-        let bytes = match response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec() {
-            Ok(bytes) => bytes,
-            Err(error) => return Ok(Outcome::None { reason: format!("the answer broke off: {}", reason(&error)), alive: false }),
-        };
-        if status.is_success() {
-            return Ok(Outcome::Answer(bytes));
+        if !response.status().is_success() {
+            return Ok(refused(response));
         }
-        let problem = problem(status, &bytes);
-        Ok(match status {
-            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-                Outcome::None { reason: refusal(&problem), alive: true }
-            }
-            _ => Outcome::Refused(Box::new(problem)),
+        Ok(match response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec() {
+            Ok(bytes) => Outcome::Answer(bytes),
+            Err(error) => Outcome::None { reason: format!("the answer broke off: {}", reason(&error)), alive: false },
         })
+    }
+}
+
+fn unfit(method: &Method, path: &str, error: &ureq::http::Error) -> ClientError {
+    ClientError::Request { request: format!("{method} {path}"), reason: error.to_string() }
+}
+
+/// What an answer that is no success means.
+fn refused<T>(mut response: Response<Body>) -> Outcome<T> {
+    let status = response.status();
+    let bytes = match response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec() {
+        Ok(bytes) => bytes,
+        Err(error) => return Outcome::None { reason: format!("the answer broke off: {}", reason(&error)), alive: false },
+    };
+    let problem = problem(status, &bytes);
+    match status {
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            Outcome::None { reason: refusal(&problem), alive: true }
+        }
+        _ => Outcome::Refused(Box::new(problem)),
     }
 }
 

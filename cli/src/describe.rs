@@ -1,7 +1,7 @@
 //! `describe`.
 
 use cluster_schemas::Assignment;
-use cluster_schemas::api::{AppView, List, NodeView};
+use cluster_schemas::api::{AppView, NodeView};
 use jiff::Timestamp;
 
 use crate::args::DescribeArgs;
@@ -34,7 +34,7 @@ fn apps(client: &Client, selection: &Selection, io: &mut Io<'_>) -> Result<(Vec<
     if apps.is_empty() {
         return Ok((Vec::new(), exit));
     }
-    let nodes = match client.get::<List<NodeView>>("/v1/nodes") {
+    let nodes = match client.list::<NodeView>("/v1/nodes") {
         Ok(list) => list.items,
         Err(error) => {
             io.note(format_args!("warning: the units are not shown: {error}"));

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use cluster_schemas::Assignment;
-use cluster_schemas::api::{AppView, List, NodeView};
+use cluster_schemas::api::{AppView, NodeView};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -305,7 +305,7 @@ fn chosen<T: DeserializeOwned>(
 pub(crate) fn fetch<T: DeserializeOwned>(client: &Client, selection: &Selection, io: &mut Io<'_>) -> Result<(Vec<T>, Exit), CliError> {
     let folder = format!("/v1/{}", selection.kind.plural());
     if selection.names.is_empty() {
-        return Ok((client.get::<List<T>>(&folder)?.items, Exit::Done));
+        return Ok((client.list::<T>(&folder)?.items, Exit::Done));
     }
     let (mut items, mut exit) = (Vec::new(), Exit::Done);
     for name in &selection.names {
@@ -321,7 +321,7 @@ pub(crate) fn fetch<T: DeserializeOwned>(client: &Client, selection: &Selection,
 /// That `name` does not exist, with the name that was probably meant.
 pub(crate) fn not_found(client: &Client, kind: Kind, name: &str) -> CliError {
     // Without the list there is no suggestion, and the message stays true.
-    let known = client.get::<List<Value>>(&format!("/v1/{}", kind.plural())).unwrap_or_default().items;
+    let known = client.list::<Value>(&format!("/v1/{}", kind.plural())).unwrap_or_default().items;
     let similar = suggest::similar(name, known.iter().filter_map(|item| kind.name_in(item)));
     let word = kind.singular();
     CliError::NotFound { object: format!("{word}/{name}"), similar: similar.map(|name| format!("{word}/{name}")) }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster_schemas::api::{List, NodeState, NodeView};
+use cluster_schemas::api::{NodeState, NodeView};
 use cluster_schemas::app::ip;
 use serde::Serialize;
 
@@ -57,7 +57,7 @@ impl Held {
 
     /// Prints it.
     pub(crate) fn run(self, args: &GetArgs, client: &Client, io: &mut Io<'_>) -> Result<Exit, CliError> {
-        let nodes = client.get::<List<NodeView>>("/v1/nodes")?.items;
+        let nodes = client.list::<NodeView>("/v1/nodes")?.items;
         match self {
             Self::Voters => {
                 let rows = voters(&nodes);

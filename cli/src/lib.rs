@@ -26,6 +26,8 @@ mod resource;
 mod ring;
 mod select;
 mod setup;
+#[cfg_attr(not(test), expect(dead_code, reason = "get --watch and wait are about to read it"))]
+mod stream;
 mod suggest;
 mod switchover;
 mod version;

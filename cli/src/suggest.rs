@@ -1,6 +1,6 @@
 //! What the user probably meant.
 
-use cluster_schemas::api::{AppView, List};
+use cluster_schemas::api::AppView;
 
 use crate::client::{Client, ClientError};
 use crate::error::CliError;
@@ -26,7 +26,7 @@ pub(crate) fn missing_app(client: &Client, app: &str, error: ClientError, has_it
     if !error.is_not_found() {
         return error.into();
     }
-    let Ok(apps) = client.get::<List<AppView>>("/v1/apps") else { return error.into() };
+    let Ok(apps) = client.list::<AppView>("/v1/apps") else { return error.into() };
     if apps.items.iter().any(|known| known.metadata.name == app) {
         return error.into();
     }

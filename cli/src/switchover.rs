@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use cluster_schemas::api::{Failovers, List, NodeView, Switchover, SwitchoverRequest};
+use cluster_schemas::api::{Failovers, NodeView, Switchover, SwitchoverRequest};
 
 use crate::args::duration;
 use crate::client::{Client, ClientError, encode};
@@ -44,7 +44,7 @@ fn holder(nodes: &[NodeView], app: &str) -> Option<(String, u64, bool)> {
 pub(crate) fn run(args: &SwitchoverArgs, client: &Client, io: &mut Io<'_>) -> Result<Exit, CliError> {
     let SwitchoverArgs { app, to, timeout } = args;
     let end = Instant::now() + *timeout;
-    let nodes = client.get::<List<NodeView>>("/v1/nodes")?.items;
+    let nodes = client.list::<NodeView>("/v1/nodes")?.items;
     // The controller says it better why nobody is active, or that there is no such App.
     let epoch = holder(&nodes, app).map_or(0, |(_, epoch, _)| epoch);
     let request = SwitchoverRequest { epoch, to: to.clone() };
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &SwitchoverArgs, client: &Client, io: &mut Io<'_>) -> Re
     })?;
     loop {
         let budget = end.saturating_duration_since(Instant::now()).max(POLL_INTERVAL);
-        let now = match client.get_within::<List<NodeView>>("/v1/nodes", budget) {
+        let now = match client.list_within::<NodeView>("/v1/nodes", budget) {
             Ok(nodes) => holder(&nodes.items, app),
             Err(ClientError::Unreachable { .. }) if Instant::now() < end => None,
             Err(error) => return Err(error.into()),

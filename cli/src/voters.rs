@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use cluster_schemas::api::{ForceRequest, Forced, List, NodeView, ReplaceRequest};
+use cluster_schemas::api::{ForceRequest, Forced, NodeView, ReplaceRequest};
 use cluster_schemas::node::VoterList;
 
 use crate::args::duration;
@@ -66,7 +66,7 @@ fn names(list: &VoterList) -> String {
 /// The newest voters that any node knows.
 fn newest(client: &Client, end: Instant) -> Result<Option<VoterList>, ClientError> {
     let budget = end.saturating_duration_since(Instant::now()).max(POLL_INTERVAL);
-    let nodes = client.get_within::<List<NodeView>>("/v1/nodes", budget)?.items;
+    let nodes = client.list_within::<NodeView>("/v1/nodes", budget)?.items;
     Ok(nodes.into_iter().filter_map(|n| n.status?.voters).max_by_key(|list| list.number))
 }
 

@@ -10,8 +10,12 @@ use cluster_schemas::name::{NameError, check_name};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::changes::CHANGES_KEPT;
+
 /// Shortest bearer token that is accepted, in bytes.
 const TOKEN_MIN: usize = 16;
+/// Most changes of a kind that can be kept.
+const CHANGES_MAX: usize = 65_536;
 
 /// The configuration file.
 #[derive(Debug, Clone, Deserialize)]
@@ -36,6 +40,9 @@ pub struct Config {
     /// for longer loses its place. The same for all controllers of a cluster.
     #[serde(default = "default_lease")]
     pub lease: String,
+    /// Changes of each kind that are kept for watches, 1 to 65,536: a watch that falls behind by more begins anew.
+    #[serde(default = "default_changes")]
+    pub changes_kept: usize,
     /// How many nodes vote on leases where there are enough: 3 or 5 (rule B5.6).
     #[serde(default = "default_voters")]
     pub voters: usize,
@@ -43,6 +50,10 @@ pub struct Config {
 
 fn default_lease() -> String {
     "350ms".to_owned()
+}
+
+const fn default_changes() -> usize {
+    CHANGES_KEPT
 }
 
 const fn default_voters() -> usize {
@@ -87,6 +98,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// What stands there.
         voters: usize,
+    },
+    /// So many changes cannot be kept.
+    #[error("{path}: changesKept: {kept} is not from 1 to {CHANGES_MAX}")]
+    Changes {
+        /// The file.
+        path: PathBuf,
+        /// What stands there.
+        kept: usize,
     },
     /// A name is no DNS label.
     #[error("{path}: {field}: {name:?} cannot be a name")]
@@ -141,6 +160,9 @@ pub fn load(path: &Path) -> Result<Checked, ConfigError> {
     }
     if !matches!(config.voters, 3 | 5) {
         return Err(ConfigError::Voters { path: path.to_owned(), voters: config.voters });
+    }
+    if !(1..=CHANGES_MAX).contains(&config.changes_kept) {
+        return Err(ConfigError::Changes { path: path.to_owned(), kept: config.changes_kept });
     }
     let lease = parse_lease(&config.lease).ok_or_else(|| ConfigError::Lease { path: path.to_owned(), lease: config.lease.clone() })?;
     let token = match &config.token_file {

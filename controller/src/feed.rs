@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cluster_bus::{Bucket, Bus, Change, CordonOrder, HandoverOrder, Revised};
+use cluster_schemas::api::NodeState;
+use cluster_schemas::watch::WatchKind;
 use cluster_schemas::{AppStatus, Assignment, Node, NodeStatus};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use crate::changes::{Part, difference};
 use crate::world::{ActiveRecord, SharedWorld, World};
 
 /// Keys of cordons, which begin with [`CORDON_PREFIX`](cluster_bus::CORDON_PREFIX).
@@ -28,57 +31,111 @@ pub fn start(bus: &Bus, world: &SharedWorld) -> JoinSet<()> {
     tasks.spawn(records::feed_apps(bus.clone(), world.clone()));
     tasks.spawn(records::feed_records(bus.clone(), world.clone()));
     tasks.spawn(records::feed_removals(bus.clone(), world.clone()));
-    feed(&mut tasks, bus, world, Bucket::Nodes, "*", |w| &mut w.nodes, |_, entry: Revised<Node>| entry.value);
-    feed(&mut tasks, bus, world, Bucket::Status, "node.*", |w| &mut w.statuses, |_, entry: Revised<NodeStatus>| entry);
-    feed(&mut tasks, bus, world, Bucket::Status, "app.*", |w| &mut w.app_statuses, |_, entry: Revised<AppStatus>| entry);
-    feed(&mut tasks, bus, world, Bucket::Status, "active.*", |w| &mut w.actives, |_, entry: Revised<ActiveRecord>| entry.value);
-    feed(&mut tasks, bus, world, Bucket::Assignments, "node.*", |w| &mut w.assignments, |_, entry: Revised<Assignment>| entry);
-    feed(&mut tasks, bus, world, Bucket::Nodes, CORDONS, |w| &mut w.cordons, |_, entry: Revised<CordonOrder>| entry.value);
-    feed(&mut tasks, bus, world, Bucket::Assignments, HANDOVERS, |w| &mut w.handovers, |_, entry: Revised<HandoverOrder>| entry.value);
+    feed(&mut tasks, bus, world, (Bucket::Nodes, "*"), Some(Part::Nodes), |w| &mut w.nodes, |entry: Revised<Node>| entry.value);
+    let (nodes, apps) = ((Bucket::Status, "node.*"), (Bucket::Status, "app.*"));
+    feed(&mut tasks, bus, world, nodes, Some(Part::NodeStatuses), |w| &mut w.statuses, |entry: Revised<NodeStatus>| entry);
+    feed(&mut tasks, bus, world, apps, Some(Part::AppStatuses), |w| &mut w.app_statuses, |entry: Revised<AppStatus>| entry);
+    feed(&mut tasks, bus, world, (Bucket::Status, "active.*"), None, |w| &mut w.actives, |entry: Revised<ActiveRecord>| entry.value);
+    let nodes = (Bucket::Assignments, "node.*");
+    feed(&mut tasks, bus, world, nodes, Some(Part::Assignments), |w| &mut w.assignments, |entry: Revised<Assignment>| entry);
+    feed(
+        &mut tasks,
+        bus,
+        world,
+        (Bucket::Nodes, CORDONS),
+        Some(Part::Cordons),
+        |w| &mut w.cordons,
+        |entry: Revised<CordonOrder>| entry.value,
+    );
+    feed(&mut tasks, bus, world, (Bucket::Assignments, HANDOVERS), None, |w| &mut w.handovers, |entry: Revised<HandoverOrder>| entry.value);
+    tasks.spawn(tell_states(world.clone()));
     tasks.spawn(hear_heartbeats(bus.clone(), world.clone()));
     tasks.spawn(hear_beats(bus.clone(), world.clone()));
     tasks
 }
 
-/// Keeps one map of the world equal to the keys under `filter`. The map's keys are the last word of the bucket's keys.
+/// Keeps one map of the world equal to the keys of `from`, a bucket and a filter. The map's keys are the last word of the bucket's keys.
+/// Watches are told of what is a part of something they can watch.
 fn feed<S, T>(
     tasks: &mut JoinSet<()>,
     bus: &Bus,
     world: &SharedWorld,
-    bucket: Bucket,
-    filter: &'static str,
+    from: (Bucket, &'static str),
+    seen_as: Option<Part>,
     part: fn(&mut World) -> &mut Option<BTreeMap<String, T>>,
-    convert: fn(&str, Revised<S>) -> T,
+    convert: fn(Revised<S>) -> T,
 ) where
     S: Serialize + DeserializeOwned + Send + 'static,
     T: PartialEq + Send + 'static,
 {
     let (bus, world) = (bus.clone(), world.clone());
     tasks.spawn(async move {
-        let kv = bus.open::<S>(bucket).await;
-        let mut watch = kv.watch_checked(filter);
+        let kv = bus.open::<S>(from.0).await;
+        let mut watch = kv.watch_checked(from.1);
         while let Some(change) = watch.next().await {
+            let revision = watch.revision();
             match change {
                 Change::Listed(all) => {
-                    let all: BTreeMap<String, T> = all.into_iter().map(|(k, e)| (name_of(&k), convert(&k, e))).collect();
+                    let all: BTreeMap<String, T> = all.into_iter().map(|(k, e)| (name_of(&k), convert(e))).collect();
                     world.change(|w| {
-                        let map = part(w);
-                        let new = map.as_ref() != Some(&all);
-                        *map = Some(all);
+                        let before = part(w).take();
+                        let changes = difference(before.as_ref(), &all);
+                        *part(w) = Some(all);
+                        let new = before.is_none() || !changes.is_empty();
+                        if let Some(seen_as) = seen_as {
+                            w.tell_listed(seen_as, before.is_none(), changes, revision);
+                        }
                         new
                     });
                 }
                 Change::Put { key, entry } => world.change(|w| {
-                    part(w).get_or_insert_default().insert(name_of(&key), convert(&key, entry));
+                    let (name, value) = (name_of(&key), convert(entry));
+                    let before = part(w).get_or_insert_default().insert(name.clone(), value);
+                    let what = if before.is_none() { WatchKind::Added } else { WatchKind::Modified };
+                    if let Some(seen_as) = seen_as {
+                        w.tell(seen_as, &name, what, revision);
+                    }
                     true
                 }),
-                Change::Deleted { key } => world.change(|w| part(w).get_or_insert_default().remove(&name_of(&key)).is_some()),
+                Change::Deleted { key } => world.change(|w| {
+                    let name = name_of(&key);
+                    let was = part(w).get_or_insert_default().remove(&name).is_some();
+                    if let Some(seen_as) = seen_as.filter(|_| was) {
+                        w.tell(seen_as, &name, WatchKind::Deleted, revision);
+                    }
+                    was
+                }),
                 Change::Unreadable { key, why } => {
                     warn!(key, "stored object cannot be read, it is left as it was: {why}");
                 }
             }
         }
     });
+}
+
+/// Tells watches of nodes that were heard or fell silent: nothing in a bucket says so.
+async fn tell_states(world: SharedWorld) {
+    /// How often it is looked.
+    const LOOK: Duration = Duration::from_millis(500);
+    let mut known = BTreeMap::new();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = Instant::now();
+        let states: BTreeMap<String, NodeState> = {
+            let world = world.read();
+            world.nodes.iter().flatten().map(|(name, node)| (name.clone(), world.node_state(node, now))).collect()
+        };
+        let turned: Vec<&String> = states.iter().filter(|(name, state)| known.get(*name) != Some(*state)).map(|(name, _)| name).collect();
+        if !turned.is_empty() {
+            world.change(|w| {
+                for node in turned {
+                    w.tell_turned(node);
+                }
+                true
+            });
+        }
+        known = states;
+    }
 }
 
 fn name_of(key: &str) -> String {

@@ -15,6 +15,7 @@
 //! - The API works on every controller; a write goes to the store by compare-and-set, never to the leader.
 
 pub mod api;
+pub mod changes;
 pub mod config;
 pub mod feed;
 pub mod handover;

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::api::{Api, Stores};
+use crate::changes::Changes;
 use crate::config::{Checked, ConfigError};
 use crate::world::SharedWorld;
 use crate::{api, config, feed, leadership, reconcile};
@@ -80,6 +81,10 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
     let names = Names::new(&config.cluster);
     let bus = Bus::connect(&config.nats, names, &format!("controller {}", config.name)).await.map_err(RunError::Nats)?;
     let world = SharedWorld::new(Instant::now());
+    world.change(|w| {
+        w.changes = Changes::new(config.changes_kept);
+        false
+    });
     let instance = uuid::Uuid::new_v4().to_string();
     info!(controller = config.name, cluster = config.cluster, listen = %config.listen, instance, "started");
 
@@ -90,6 +95,8 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
         cluster: config.cluster.clone(),
         name: config.name.clone(),
         token,
+        stopping: tokio::sync::watch::Sender::new(false),
+        watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS_MAX)),
     });
     let background = {
         let (bus, world, shared, name) = (bus.clone(), world.clone(), Arc::clone(&shared), config.name.clone());

@@ -12,8 +12,11 @@ use cluster_planner::{Liveness, NodeInput};
 use cluster_schemas::api::{NodeState, NodeView};
 use cluster_schemas::assignment::Order;
 use cluster_schemas::node::Cordon;
+use cluster_schemas::watch::WatchKind;
 use cluster_schemas::{App, AppStatus, Assignment, Heartbeat, Node, NodeStatus};
 use tokio::sync::watch;
+
+use crate::changes::{CHANGES_KEPT, Changes, Kind, Part};
 
 /// A node without a heartbeat for this long is lost. Its agent gives up exclusive things after 3 s without a majority, so the rest is
 /// margin. Until leases land this is what exclusivity rests on.
@@ -63,6 +66,8 @@ pub struct World {
     pub heartbeats: BTreeMap<String, (Instant, Heartbeat)>,
     /// The last beat of a leader and when it came.
     pub leader: Option<(Instant, Beat)>,
+    /// What changed lately, for watches.
+    pub changes: Changes,
     /// Since when heartbeats are listened to without interruption: silence counts from here at the earliest.
     pub listening_since: Instant,
 }
@@ -126,21 +131,63 @@ impl World {
         }
     }
 
+    /// Whether a node can be used.
+    #[must_use]
+    pub fn node_state(&self, node: &Node, now: Instant) -> NodeState {
+        if self.silence(&node.name, now) >= HEARTBEAT_TIMEOUT || !self.heartbeats.contains_key(&node.name) {
+            NodeState::NotReady
+        } else if self.statuses.as_ref().and_then(|s| s.get(&node.name)).is_some_and(|s| !s.value.quorum) {
+            NodeState::NoQuorum
+        } else {
+            NodeState::Ready
+        }
+    }
+
+    /// Tells watches that a part was listed. To be called when the world has it.
+    pub fn tell_listed(&mut self, part: Part, first: bool, mut changes: Vec<(String, WatchKind)>, revision: u64) {
+        let (kind, index) = part.place();
+        if index > 0 {
+            changes.retain(|(name, _)| self.exists(kind, name));
+            changes.iter_mut().for_each(|(_, what)| *what = WatchKind::Modified);
+        }
+        self.changes.of_mut(kind).listed(index, first, changes, revision);
+    }
+
+    /// Tells watches that a part of an object changed. To be called when the world has it.
+    pub fn tell(&mut self, part: Part, name: &str, what: WatchKind, revision: u64) {
+        let (kind, index) = part.place();
+        let known = index == 0 || self.exists(kind, name);
+        let log = self.changes.of_mut(kind);
+        if known {
+            log.push(name, if index == 0 { what } else { WatchKind::Modified }, Some((index, revision)));
+        } else {
+            log.advance(index, revision);
+        }
+    }
+
+    /// Tells watches that a node is heard or silent now.
+    pub fn tell_turned(&mut self, node: &str) {
+        if self.exists(Kind::Nodes, node) {
+            self.changes.of_mut(Kind::Nodes).push(node, WatchKind::Modified, None);
+        }
+    }
+
+    fn exists(&self, kind: Kind, name: &str) -> bool {
+        match kind {
+            Kind::Apps => self.apps.as_ref().is_some_and(|all| all.contains_key(name)),
+            Kind::Nodes => self.nodes.as_ref().is_some_and(|all| all.contains_key(name)),
+            Kind::Assignments => self.assignments.as_ref().is_some_and(|all| all.contains_key(name)),
+        }
+    }
+
     /// A node as the API shows it.
     #[must_use]
     pub fn node_view(&self, node: &Node, now: Instant) -> NodeView {
         let heard = self.heartbeats.get(&node.name);
         let status = self.statuses.as_ref().and_then(|s| s.get(&node.name)).map(|s| s.value.clone());
-        let state = if self.silence(&node.name, now) >= HEARTBEAT_TIMEOUT || heard.is_none() {
-            NodeState::NotReady
-        } else if status.as_ref().is_some_and(|s| !s.quorum) {
-            NodeState::NoQuorum
-        } else {
-            NodeState::Ready
-        };
         NodeView {
             node: node.clone(),
-            state,
+            state: self.node_state(node, now),
             cordon: self.cordon(&node.name),
             heartbeat_age_ms: heard.map(|(at, _)| u64::try_from(now.saturating_duration_since(*at).as_millis()).unwrap_or(u64::MAX)),
             load_percent: heard.map(|(_, h)| h.load_percent),
@@ -197,6 +244,7 @@ impl SharedWorld {
             removals_listed: false,
             heartbeats: BTreeMap::new(),
             leader: None,
+            changes: Changes::new(CHANGES_KEPT),
             listening_since: now,
         };
         Self { world: Arc::new(RwLock::new(world)), version: watch::Sender::new(0) }

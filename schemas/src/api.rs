@@ -2,7 +2,7 @@
 //!
 //! | method and path | body | answer |
 //! |---|---|---|
-//! | `GET /v1/apps` | | [`List`] of [`AppView`] |
+//! | `GET /v1/apps` | | [`List`] of [`AppView`]; with `?watch=true` [`WatchEvent`](crate::watch::WatchEvent)s, so nodes, assignments |
 //! | `GET /v1/apps/NAME` | | [`AppView`] |
 //! | `PUT /v1/apps/NAME` | [`App`] | [`Applied`] |
 //! | `DELETE /v1/apps/NAME[?force=true]` | | [`Deleted`] |
@@ -35,9 +35,25 @@ use crate::takeover::TakeOver;
 
 /// A list of objects, sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct List<T> {
     /// The objects.
     pub items: Vec<T>,
+    /// Where the list stands: a watch with this `resourceVersion` goes on from it, at any controller. Opaque. Empty where the kind cannot
+    /// be watched.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub resource_version: String,
+    /// There is more: ask again with this `continue`. Opaque.
+    #[serde(default, rename = "continue", skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+impl<T> List<T> {
+    /// A whole list of a kind that cannot be watched.
+    #[must_use]
+    pub const fn of(items: Vec<T>) -> Self {
+        Self { items, resource_version: String::new(), next: None }
+    }
 }
 
 /// An App with its status: the fields of [`App`] and `status`.

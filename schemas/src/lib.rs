@@ -21,10 +21,12 @@ pub mod partition;
 pub mod placeholder;
 pub mod resources;
 pub mod schema;
+pub mod selector;
 pub mod slot;
 pub mod status;
 pub mod takeover;
 pub mod update;
+pub mod watch;
 
 pub use app::{App, AppSpec, Metadata, Mode};
 pub use assignment::{AppAssignment, Assignment};

@@ -1,4 +1,4 @@
-//! Apps: list, read, write, delete. Writes go to the store by compare-and-set; any controller takes them.
+//! Apps: write, delete. Writes go to the store by compare-and-set; any controller takes them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use cluster_bus::{KvError, Revised};
 use cluster_schemas::App;
-use cluster_schemas::api::{AppView, Applied, Deleted, FieldProblem, List, Outcome};
+use cluster_schemas::api::{Applied, Deleted, FieldProblem, Outcome};
 use cluster_schemas::manifest;
 use cluster_schemas::name::check_name;
 use serde::Deserialize;
@@ -23,20 +23,6 @@ use crate::world::World;
 /// Attempts of a write that stands on no revision of the user's, when other writes come between.
 const ATTEMPTS: u32 = 5;
 
-/// `GET /v1/apps`
-pub async fn list(State(api): State<Arc<Api>>) -> Result<Json<List<AppView>>, ApiError> {
-    let world = api.world.read();
-    let apps = apps_of(&world)?;
-    Ok(Json(List { items: apps.values().map(|app| view(&world, app)).collect() }))
-}
-
-/// `GET /v1/apps/NAME`
-pub async fn one(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Json<AppView>, ApiError> {
-    let world = api.world.read();
-    let app = apps_of(&world)?.get(&name).ok_or_else(|| no_app(&name))?;
-    Ok(Json(view(&world, app)))
-}
-
 /// The caches' Apps.
 pub(super) fn apps_of(world: &World) -> Result<&BTreeMap<String, App>, ApiError> {
     world.apps.as_ref().ok_or_else(|| ApiError::unavailable("the caches are not complete yet"))
@@ -44,11 +30,6 @@ pub(super) fn apps_of(world: &World) -> Result<&BTreeMap<String, App>, ApiError>
 
 pub(super) fn no_app(name: &str) -> ApiError {
     ApiError::not_found(format!("there is no App {name:?}"))
-}
-
-fn view(world: &World, app: &App) -> AppView {
-    let status = world.app_statuses.as_ref().and_then(|s| s.get(&app.metadata.name)).map(|s| s.value.clone());
-    AppView::new(app.clone(), status.filter(|s| s.uid == app.metadata.uid))
 }
 
 /// `PUT /v1/apps/NAME`

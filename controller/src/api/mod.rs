@@ -3,12 +3,15 @@
 mod apps;
 mod auth;
 mod databases;
+mod list;
 mod nodes;
 mod operate;
 mod problem;
+mod query;
 mod recovery;
 mod rings;
 mod voters;
+mod watch;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -25,6 +28,7 @@ use tokio::net::TcpListener;
 use crate::world::SharedWorld;
 
 pub use problem::ApiError;
+pub use watch::WATCHERS_MAX;
 
 /// Largest request body, in bytes: the largest manifest.
 const BODY_MAX: usize = 1024 * 1024;
@@ -78,6 +82,10 @@ pub struct Api {
     pub name: String,
     /// Bearer token; none only on loopback.
     pub token: Option<String>,
+    /// Turns true when the controller is about to end.
+    pub stopping: tokio::sync::watch::Sender<bool>,
+    /// One for each watch that may still be begun.
+    pub watchers: Arc<tokio::sync::Semaphore>,
 }
 
 impl Api {
@@ -95,19 +103,19 @@ impl Api {
 /// All routes.
 pub fn router(api: Arc<Api>) -> Router {
     let v1 = Router::new()
-        .route("/v1/apps", get(apps::list))
-        .route("/v1/apps/{name}", get(apps::one).put(apps::put).delete(apps::delete))
+        .route("/v1/apps", get(list::apps))
+        .route("/v1/apps/{name}", get(list::app).put(apps::put).delete(apps::delete))
         .route("/v1/apps/{name}/switchover", post(operate::switch_over))
         .route("/v1/apps/{name}/database", get(databases::status))
         .route("/v1/apps/{name}/database/sync", post(databases::sync))
         .route("/v1/apps/{name}/database/accept-loss", post(databases::accept_loss))
         .route("/v1/apps/{name}/database/divergences/{node}/{file}", get(databases::divergence))
         .route("/v1/apps/{name}/database/verify/{node}", post(databases::verify))
-        .route("/v1/nodes", get(nodes::list))
-        .route("/v1/nodes/{name}", get(nodes::one).delete(nodes::delete))
+        .route("/v1/nodes", get(list::nodes))
+        .route("/v1/nodes/{name}", get(list::node).delete(nodes::delete))
         .route("/v1/nodes/{name}/cordon", put(operate::cordon).delete(operate::uncordon))
-        .route("/v1/assignments", get(nodes::assignments))
-        .route("/v1/assignments/{node}", get(nodes::assignment))
+        .route("/v1/assignments", get(list::assignments))
+        .route("/v1/assignments/{node}", get(list::assignment))
         .route("/v1/rings/{app}", get(rings::table))
         .route("/v1/rings/{app}/locate", get(rings::locate))
         .route("/v1/failovers", get(operate::failovers))
@@ -132,6 +140,12 @@ pub fn router(api: Arc<Api>) -> Router {
 /// # Errors
 /// As the listener says.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    let told = Arc::clone(&api);
+    let stop = async move {
+        stop.await;
+        // Watches end by themselves then; the server waits for them.
+        told.stopping.send_replace(true);
+    };
     axum::serve(listener, router(api)).with_graceful_shutdown(stop).await
 }
 

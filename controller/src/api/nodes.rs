@@ -1,4 +1,4 @@
-//! Nodes: list, read, forget; their assignments, read only.
+//! Nodes: forget.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,8 +7,7 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use cluster_bus::{REMOVAL_PREFIX, Removal};
-use cluster_schemas::Assignment;
-use cluster_schemas::api::{List, NodeView, Removed};
+use cluster_schemas::api::Removed;
 use cluster_schemas::assignment::Role;
 use serde::Deserialize;
 use tracing::info;
@@ -18,22 +17,6 @@ use crate::world::{HEARTBEAT_TIMEOUT, World};
 
 fn incomplete() -> ApiError {
     ApiError::unavailable("the caches are not complete yet")
-}
-
-/// `GET /v1/nodes`
-pub async fn list(State(api): State<Arc<Api>>) -> Result<Json<List<NodeView>>, ApiError> {
-    let world = api.world.read();
-    let nodes = world.nodes.as_ref().ok_or_else(incomplete)?;
-    let now = Instant::now();
-    Ok(Json(List { items: nodes.values().map(|node| world.node_view(node, now)).collect() }))
-}
-
-/// `GET /v1/nodes/NAME`
-pub async fn one(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Json<NodeView>, ApiError> {
-    let world = api.world.read();
-    let nodes = world.nodes.as_ref().ok_or_else(incomplete)?;
-    let node = nodes.get(&name).ok_or_else(|| ApiError::not_found(format!("there is no node {name:?}")))?;
-    Ok(Json(world.node_view(node, Instant::now())))
 }
 
 /// Parameters of a removal.
@@ -86,19 +69,4 @@ fn removal(world: &World, name: &str, force: bool, now: Instant) -> Result<Remov
     let observed = observed.filter(|(_, o)| o.role != Role::Absent).map(|(app, _)| app);
     let may_still_run: BTreeSet<String> = assigned.chain(observed).cloned().collect();
     Ok(Removed { node: name.to_owned(), alive, may_still_run: may_still_run.into_iter().collect() })
-}
-
-/// `GET /v1/assignments`
-pub async fn assignments(State(api): State<Arc<Api>>) -> Result<Json<List<Assignment>>, ApiError> {
-    let world = api.world.read();
-    let assignments = world.assignments.as_ref().ok_or_else(incomplete)?;
-    Ok(Json(List { items: assignments.values().map(|a| a.value.clone()).collect() }))
-}
-
-/// `GET /v1/assignments/NODE`
-pub async fn assignment(State(api): State<Arc<Api>>, Path(node): Path<String>) -> Result<Json<Assignment>, ApiError> {
-    let world = api.world.read();
-    let assignments = world.assignments.as_ref().ok_or_else(incomplete)?;
-    let found = assignments.get(&node).ok_or_else(|| ApiError::not_found(format!("there is no assignment for a node {node:?}")))?;
-    Ok(Json(found.value.clone()))
 }

@@ -97,7 +97,7 @@ fn takeovers(app: &str, record: &ActiveRecord) -> Failovers {
 pub async fn failovers(State(api): State<Arc<Api>>) -> Result<Json<List<Failovers>>, ApiError> {
     let world = api.world.read();
     let actives = world.actives.as_ref().ok_or_else(|| ApiError::unavailable("the caches are not complete yet"))?;
-    Ok(Json(List { items: actives.iter().map(|(app, record)| takeovers(app, record)).collect() }))
+    Ok(Json(List::of(actives.iter().map(|(app, record)| takeovers(app, record)).collect())))
 }
 
 /// `GET /v1/failovers/APP`

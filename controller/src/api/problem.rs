@@ -26,6 +26,29 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
     }
 
+    /// Parameters of the query are wrong, each with its name (`?limit`) as the pointer.
+    pub fn bad_query(errors: Vec<FieldProblem>) -> Self {
+        let list = errors.iter().map(|e| format!("{}: {}", e.pointer, e.message)).collect::<Vec<_>>().join("; ");
+        let mut error = Self::bad_request(format!("the query is not valid: {list}"));
+        error.0.errors = errors;
+        error
+    }
+
+    /// What the request goes on from is not known any more.
+    pub fn gone(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "gone", detail)
+    }
+
+    /// This controller has not seen yet what the request goes on from.
+    pub fn behind(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "behind", detail)
+    }
+
+    /// As it goes into an event of a watch.
+    pub fn into_problem(self) -> Problem {
+        self.0
+    }
+
     /// The object breaks rules.
     pub fn invalid(what: &str, errors: Vec<FieldProblem>) -> Self {
         let list = errors.iter().map(|e| format!("{}: {}", e.pointer, e.message)).collect::<Vec<_>>().join("; ");
@@ -76,6 +99,9 @@ impl IntoResponse for ApiError {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self.0)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

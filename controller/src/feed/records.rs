@@ -7,10 +7,12 @@ use cluster_bus::{
     VOTERS_KEY, VotersOrder,
 };
 use cluster_schemas::App;
+use cluster_schemas::watch::WatchKind;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracing::warn;
 
+use crate::changes::{Part, difference};
 use crate::world::{SharedWorld, World};
 
 /// Apps and the mark of their bucket, by one watch: an empty listing and the mark of a bucket that is gone must never be seen together.
@@ -18,6 +20,7 @@ pub(super) async fn feed_apps(bus: Bus, world: SharedWorld) {
     let kv = bus.open::<Value>(Bucket::Apps).await;
     let mut watch = kv.watch_checked(">");
     while let Some(change) = watch.next().await {
+        let revision = watch.revision();
         match change {
             Change::Listed(all) => {
                 let mut apps = BTreeMap::new();
@@ -33,8 +36,11 @@ pub(super) async fn feed_apps(bus: Bus, world: SharedWorld) {
                     }
                 }
                 world.change(|w| {
-                    let new = w.apps.as_ref() != Some(&apps) || w.mark != mark || w.unreadable_apps != unreadable;
+                    let changes = difference(w.apps.as_ref(), &apps);
+                    let first = w.apps.is_none();
+                    let new = first || !changes.is_empty() || w.mark != mark || w.unreadable_apps != unreadable;
                     (w.apps, w.mark, w.unreadable_apps) = (Some(apps), mark, unreadable);
+                    w.tell_listed(Part::Apps, first, changes, revision);
                     new
                 });
             }
@@ -49,7 +55,9 @@ pub(super) async fn feed_apps(bus: Bus, world: SharedWorld) {
                     match app {
                         Some(app) => {
                             w.unreadable_apps.remove(&key);
-                            w.apps.get_or_insert_default().insert(key, app);
+                            let before = w.apps.get_or_insert_default().insert(key.clone(), app);
+                            let what = if before.is_none() { WatchKind::Added } else { WatchKind::Modified };
+                            w.tell(Part::Apps, &key, what, revision);
                         }
                         None => {
                             w.unreadable_apps.insert(key);
@@ -61,7 +69,11 @@ pub(super) async fn feed_apps(bus: Bus, world: SharedWorld) {
             Change::Deleted { key } if key == MARK_KEY => set(&world, |w| &mut w.mark, None),
             Change::Deleted { key } => world.change(|w| {
                 let unreadable = w.unreadable_apps.remove(&key);
-                w.apps.get_or_insert_default().remove(&key).is_some() || unreadable
+                let was = w.apps.get_or_insert_default().remove(&key).is_some();
+                if was {
+                    w.tell(Part::Apps, &key, WatchKind::Deleted, revision);
+                }
+                was || unreadable
             }),
             Change::Unreadable { key, why } => unreadable(&key, &why),
         }

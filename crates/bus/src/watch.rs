@@ -60,7 +60,8 @@ pub enum Change<T> {
 /// A running watch. Dropping it ends it.
 #[derive(Debug)]
 pub struct Watch<T> {
-    changes: mpsc::Receiver<Change<T>>,
+    changes: mpsc::Receiver<(Change<T>, u64)>,
+    revision: u64,
     relist: mpsc::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -76,12 +77,24 @@ impl<T: DeserializeOwned + Send + 'static> Watch<T> {
         let (sender, changes) = mpsc::channel(CHANGES_WAITING);
         let (relist, relists) = mpsc::channel(1);
         let task = tokio::spawn(follow(source, sender, relists));
-        Self { changes, relist, task }
+        Self { changes, revision: 0, relist, task }
     }
 
     /// The next change. `None` only when the runtime shuts down.
     pub async fn next(&mut self) -> Option<Change<T>> {
-        self.changes.recv().await
+        let (change, revision) = self.changes.recv().await?;
+        // What cannot be read may come before its listing does.
+        if !matches!(change, Change::Unreadable { .. }) {
+            self.revision = revision;
+        }
+        Some(change)
+    }
+
+    /// The newest revision under the filter that the changes so far have told of, deletions among them; 0 where nothing matched yet. With
+    /// the last change taken over, a cache stands at this revision. It falls only where the bucket was made anew.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Lists anew: for a reader that knows from elsewhere that it misses something (rule C4).
@@ -105,7 +118,7 @@ pub(crate) struct Source {
     pub(crate) checked: bool,
 }
 
-async fn follow<T: DeserializeOwned>(mut source: Source, sender: mpsc::Sender<Change<T>>, mut relists: mpsc::Receiver<()>) {
+async fn follow<T: DeserializeOwned>(mut source: Source, sender: mpsc::Sender<(Change<T>, u64)>, mut relists: mpsc::Receiver<()>) {
     let mut failures = 0_u32;
     loop {
         match list_and_follow(&mut source, &sender, &mut relists).await {
@@ -130,7 +143,7 @@ enum Ended {
 
 async fn list_and_follow<T: DeserializeOwned>(
     source: &mut Source,
-    sender: &mpsc::Sender<Change<T>>,
+    sender: &mpsc::Sender<(Change<T>, u64)>,
     relists: &mut mpsc::Receiver<()>,
 ) -> Ended {
     source.connected.mark_unchanged();
@@ -155,7 +168,7 @@ async fn list_and_follow<T: DeserializeOwned>(
                     listed.remove(&key);
                 }
                 unreadable => {
-                    let _gone = sender.send(unreadable).await;
+                    let _gone = sender.send((unreadable, newest)).await;
                 }
             }
             if delivered.pending == 0 {
@@ -169,7 +182,7 @@ async fn list_and_follow<T: DeserializeOwned>(
         Err(_) => return Ended::Trouble("the listing did not come to its end".to_owned()),
     };
     debug!(bucket = source.store.name, filter = source.filter, keys = listed.len(), "listed");
-    if sender.send(Change::Listed(listed)).await.is_err() {
+    if sender.send((Change::Listed(listed), newest)).await.is_err() {
         return Ended::ReaderGone;
     }
     let subject = format!("{}{}", source.store.prefix, source.filter);
@@ -194,7 +207,7 @@ async fn list_and_follow<T: DeserializeOwned>(
             next = next_delivery(&mut messages, &source.store, &mut expected) => match next {
                 Ok(delivered) => {
                     newest = newest.max(delivered.sequence);
-                    if sender.send(delivered.change).await.is_err() {
+                    if sender.send((delivered.change, newest)).await.is_err() {
                         return Ended::ReaderGone;
                     }
                 }
