@@ -27,6 +27,13 @@ pub struct Scale {
 }
 
 impl Scale {
+    /// That of `make soak` or of `make bench`, with another number of faults where one is given.
+    #[must_use]
+    pub fn of(soak: bool, faults: Option<usize>) -> Self {
+        let full = if soak { Self::SOAK } else { Self::BENCH };
+        Self { faults: faults.unwrap_or(full.faults), ..full }
+    }
+
     /// What `make bench` has the time for.
     pub const BENCH: Self = Self {
         runs: 3,

@@ -30,8 +30,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     let Cli { only, faults, soak, name, list } = Cli::parse();
-    let full = if soak { Scale::SOAK } else { Scale::BENCH };
-    let scale = Scale { faults: faults.unwrap_or(full.faults), ..full };
+    let scale = Scale::of(soak, faults);
     let say = |text: &str| drop(writeln!(std::io::stderr(), "lab-bench: {text}"));
     if list {
         let listed = writeln!(std::io::stdout(), "{}", names().join("\n"));
