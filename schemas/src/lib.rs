@@ -19,11 +19,13 @@ pub mod name;
 pub mod node;
 pub mod partition;
 pub mod placeholder;
+pub mod plan;
 pub mod resources;
 pub mod schema;
 pub mod slot;
 pub mod status;
 pub mod takeover;
+pub mod unit_change;
 pub mod update;
 
 pub use app::{App, AppSpec, Metadata, Mode};
