@@ -90,6 +90,7 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
         cluster: config.cluster.clone(),
         name: config.name.clone(),
         token,
+        lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
     });
     let background = {
         let (bus, world, shared, name) = (bus.clone(), world.clone(), Arc::clone(&shared), config.name.clone());

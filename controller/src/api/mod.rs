@@ -5,6 +5,7 @@ mod auth;
 mod databases;
 mod nodes;
 mod operate;
+mod plan;
 mod problem;
 mod recovery;
 mod rings;
@@ -78,6 +79,8 @@ pub struct Api {
     pub name: String,
     /// Bearer token; none only on loopback.
     pub token: Option<String>,
+    /// The lease of Apps that name none, in milliseconds.
+    pub lease_ms: u64,
 }
 
 impl Api {
@@ -114,6 +117,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/failovers/{app}", get(operate::failovers_of))
         .route("/v1/voters/replace", post(voters::replace))
         .route("/v1/voters/force", post(voters::force))
+        .route("/v1/plan", post(plan::plan).layer(DefaultBodyLimit::max(plan::BODY_MAX)))
+        .route("/v1/apply", post(plan::apply).layer(DefaultBodyLimit::max(plan::BODY_MAX)))
+        .route("/v1/sets", get(plan::sets))
         .route("/v1/recovery", get(recovery::show).post(recovery::sign))
         .route("/v1/version", get(version))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_token));
