@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::apply::ApplyArgs;
 use crate::db::DbArgs;
 use crate::dev;
+use crate::diff::DiffArgs;
 use crate::failovers::FailoversArgs;
 pub(crate) use crate::get::GetArgs;
 use crate::node::NodeArgs;
@@ -59,6 +61,8 @@ pub(crate) struct Connection {
 pub(crate) enum Command {
     /// Make the cluster be as the files say
     Apply(ApplyArgs),
+    /// Show what apply would do: fields, and what becomes of them on the nodes (exit code 0 same, 1 different, 2 failed)
+    Diff(DiffArgs),
     /// List objects of the cluster, or watch them
     Get(GetArgs),
     /// Tell everything about an app or node
@@ -99,7 +103,7 @@ pub(crate) enum Command {
 }
 
 /// Which files to read.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct FileArgs {
     /// File, folder (its *.yaml, *.yml and *.json), or - for stdin; repeatable
     #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-", required = true)]
@@ -108,13 +112,6 @@ pub(crate) struct FileArgs {
     /// Also read the folders within folders
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,
-}
-
-/// `apply`.
-#[derive(Debug, Args)]
-pub(crate) struct ApplyArgs {
-    #[command(flatten)]
-    pub(crate) input: FileArgs,
 }
 
 /// `fmt`.

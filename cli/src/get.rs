@@ -19,6 +19,7 @@ use crate::resource::{self, Kind, Selection};
 use crate::select::format::{Output, OutputParser};
 use crate::select::labels::Selector;
 use crate::select::path::{self, Path};
+use crate::sets;
 use crate::suggest;
 use crate::watch::{self, Change, Known};
 
@@ -26,7 +27,7 @@ use crate::watch::{self, Change, Known};
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// Kinds (apps, nodes, assignments) and names of objects: `apps`, `apps,nodes`, `app database cache`, `app/database node/n1`; or one of
-    /// the lists `voters`, `leases`, `failovers`
+    /// the lists `voters`, `leases`, `failovers`, `sets`
     #[arg(required = true, value_name = "KIND [NAME]... | KIND/NAME")]
     pub(crate) resources: Vec<String>,
 
@@ -99,6 +100,9 @@ pub(crate) fn run(args: &GetArgs, connect: impl FnOnce() -> Result<Client, CliEr
     }
     if let Some(asked) = failovers::asked(args) {
         return failovers::run(&asked, &connect()?, io);
+    }
+    if let Some(names) = sets::asked(args) {
+        return sets::run(names, args, &connect()?, io);
     }
     let selections = resource::parse(&args.resources, &[Kind::App, Kind::Node, Kind::Assignment])?;
     check(args, &selections)?;

@@ -11,6 +11,7 @@ mod db;
 mod delete;
 mod describe;
 mod dev;
+mod diff;
 mod error;
 mod failovers;
 mod fmt;
@@ -21,10 +22,12 @@ mod input;
 mod io;
 mod node;
 mod output;
+mod plans;
 mod recover;
 mod resource;
 mod ring;
 mod select;
+mod sets;
 mod setup;
 #[cfg_attr(not(test), expect(dead_code, reason = "get --watch and wait are about to read it"))]
 mod stream;
@@ -73,6 +76,7 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
     let connect = || -> Result<Client, CliError> { Ok(Client::new(config::load(connection, &Environment::from_process())?)) };
     match command {
         Command::Apply(args) => apply::run(&args, connect, io),
+        Command::Diff(args) => Ok(diff::run(&args, connect, io)),
         Command::Get(args) => get::run(&args, connect, io),
         Command::Describe(args) => describe::run(&args, connect, io),
         Command::Delete(args) => delete::run(&args, connect, io),

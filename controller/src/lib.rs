@@ -21,6 +21,7 @@ pub mod feed;
 pub mod handover;
 pub mod leadership;
 pub mod orders;
+pub mod planning;
 pub mod reconcile;
 pub mod recovery;
 pub mod run;

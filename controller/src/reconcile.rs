@@ -418,7 +418,7 @@ async fn put_right(kv: &Kv<Assignment>, world: &SharedWorld, lead: &Lead, planne
 }
 
 /// Highest epochs known from elsewhere than assignments and node statuses.
-fn epoch_floors(
+pub(crate) fn epoch_floors(
     actives: Option<&BTreeMap<String, ActiveRecord>>,
     statuses: &BTreeMap<String, Revised<AppStatus>>,
 ) -> BTreeMap<String, u64> {

@@ -97,6 +97,7 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
         token,
         stopping: tokio::sync::watch::Sender::new(false),
         watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS_MAX)),
+        lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
     });
     let background = {
         let (bus, world, shared, name) = (bus.clone(), world.clone(), Arc::clone(&shared), config.name.clone());

@@ -17,6 +17,9 @@
 //! | `GET /v1/failovers[/APP]` | | [`List`] of [`Failovers`], one |
 //! | `POST /v1/voters/replace` | [`ReplaceRequest`] | [`VoterList`], the voters until then |
 //! | `POST /v1/voters/force` | [`ForceRequest`] | [`Forced`] |
+//! | `POST /v1/plan` | [`PlanRequest`](crate::plan::PlanRequest) | [`Plan`](crate::plan::Plan) |
+//! | `POST /v1/apply` | [`PlanRequest`](crate::plan::PlanRequest) | [`AppliedAll`](crate::plan::AppliedAll) |
+//! | `GET /v1/sets` | | [`List`] of [`SetView`](crate::plan::SetView) |
 //! | `GET /v1/recovery` | | [`RecoveryView`] |
 //! | `POST /v1/recovery` | [`RecoverRequest`] | [`Recovered`] |
 //! | `GET /v1/version` | | [`VersionInfo`] |

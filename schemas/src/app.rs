@@ -81,6 +81,12 @@ pub struct Metadata {
     /// Set by the server when deletion was asked for, RFC 3339. The object goes once nothing of it is left on any node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_timestamp: Option<String>,
+    /// Set by the server: the apply set that it belongs to. Changed by an apply with `--set` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+    /// Set by the server: what its file was a state of when it was written last, such as a commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_revision: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]

@@ -19,12 +19,14 @@ pub mod name;
 pub mod node;
 pub mod partition;
 pub mod placeholder;
+pub mod plan;
 pub mod resources;
 pub mod schema;
 pub mod selector;
 pub mod slot;
 pub mod status;
 pub mod takeover;
+pub mod unit_change;
 pub mod update;
 pub mod watch;
 

@@ -12,7 +12,7 @@ pub mod hook_text;
 mod neighbours;
 pub mod netlink;
 pub mod systemd;
-pub mod unit_change;
+pub use cluster_schemas::unit_change;
 pub mod unit_text;
 mod units;
 mod vips;

@@ -9,6 +9,7 @@ pub(crate) mod describe_node;
 pub(crate) mod document;
 pub(crate) mod nodes;
 pub(crate) mod paint;
+pub(crate) mod plan;
 pub(crate) mod rings;
 pub(crate) mod sections;
 pub(crate) mod table;

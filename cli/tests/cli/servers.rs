@@ -8,7 +8,7 @@ use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, Sockadd
 use serde_json::json;
 
 use crate::fake::{Fake, clusterctl, command, run};
-use crate::world::{database, list, manifest};
+use crate::world::{database, list};
 
 fn alive() -> Fake {
     Fake::new().on("GET /v1/apps", 200, &list(&[database()]))
@@ -116,17 +116,14 @@ fn one_that_never_answers_ends_with_the_time_for_the_request() {
 
 #[test]
 fn the_one_that_answered_is_asked_first_from_then_on() {
-    let applied = json!({"outcome": "created", "app": {"apiVersion": "cluster/v1", "kind": "App", "metadata": {"name": "x"}, "spec": {}}});
     let names = ["a", "b", "c"];
     let (mut dead, mut alive) = (Fake::new(), Fake::new());
     for name in names {
-        dead = dead.refuse(&format!("PUT /v1/apps/{name}"), 503, "unavailable", "no store");
-        alive = alive.on(&format!("PUT /v1/apps/{name}"), 201, &applied);
+        dead = dead.refuse(&format!("DELETE /v1/apps/{name}"), 503, "unavailable", "no store");
+        alive = alive.on(&format!("DELETE /v1/apps/{name}"), 200, &json!({"gone": true}));
     }
-    let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
-    std::fs::write(file.path(), manifest(&names)).unwrap();
-    clusterctl(&format!("{},{}", dead.url(), alive.url()), &["apply", "-f", file.path().to_str().unwrap()])
-        .prints("app/a created\napp/b created\napp/c created\n");
+    let run = clusterctl(&format!("{},{}", dead.url(), alive.url()), &["delete", "app", "a", "b", "c", "--wait=false"]);
+    assert_eq!(run.code, 0, "{}", run.err);
     assert_eq!((dead.requests().len(), alive.requests().len()), (1, 3));
 }
 

@@ -13,12 +13,13 @@ use cluster_schemas::App;
 use cluster_schemas::api::{Applied, Deleted, FieldProblem, Outcome};
 use cluster_schemas::manifest;
 use cluster_schemas::name::check_name;
+use cluster_schemas::plan::PlanOptions;
 use serde::Deserialize;
 use tracing::info;
 
 use super::{Api, ApiError};
-use crate::recovery;
 use crate::world::World;
+use crate::{planning, recovery};
 
 /// Attempts of a write that stands on no revision of the user's, when other writes come between.
 const ATTEMPTS: u32 = 5;
@@ -42,7 +43,11 @@ pub async fn put(State(api): State<Arc<Api>>, Path(name): Path<String>, body: By
     let store = api.store()?;
     for attempt in 1.. {
         let present = store.get(&name).await?;
-        match write(&api, present, wanted.clone()).await {
+        let claimed = claimed_by_others(&api.world.read(), &wanted);
+        if !claimed.is_empty() {
+            return Err(ApiError::invalid(&format!("App {name:?}"), claimed));
+        }
+        match write(&api, present, wanted.clone(), &PlanOptions::default()).await {
             Err(KvOrApi::Kv(KvError::Conflict { .. })) if wanted.metadata.resource_version == 0 && attempt < ATTEMPTS => {}
             Err(KvOrApi::Kv(error)) => return Err(error.into()),
             Err(KvOrApi::Api(error)) => return Err(error),
@@ -56,12 +61,14 @@ pub async fn put(State(api): State<Arc<Api>>, Path(name): Path<String>, body: By
     Err(ApiError::conflict(format!("App {name:?} is written by others all the time, try again")))
 }
 
-enum KvOrApi {
+/// Why one write did not happen.
+pub(super) enum KvOrApi {
     Kv(KvError),
     Api(ApiError),
 }
 
-async fn write(api: &Api, present: Option<Revised<App>>, mut wanted: App) -> Result<Applied, KvOrApi> {
+/// Makes the stored App `present` be as `wanted` says, if it still is `present`. Who else has its VIP or unit was looked at before.
+pub(super) async fn write(api: &Api, present: Option<Revised<App>>, mut wanted: App, options: &PlanOptions) -> Result<Applied, KvOrApi> {
     let name = wanted.metadata.name.clone();
     let expected = wanted.metadata.resource_version;
     let stale = |now: &str| {
@@ -69,10 +76,6 @@ async fn write(api: &Api, present: Option<Revised<App>>, mut wanted: App) -> Res
             "App {name:?} has {now}, not revision {expected} that this write stands on: read it again and merge your change"
         )))
     };
-    let claimed = claimed_by_others(&api.world.read(), &wanted);
-    if !claimed.is_empty() {
-        return Err(KvOrApi::Api(ApiError::invalid(&format!("App {name:?}"), claimed)));
-    }
     let store = api.store().map_err(KvOrApi::Api)?;
     let Some(Revised { value: old, revision }) = present else {
         if expected != 0 {
@@ -83,6 +86,8 @@ async fn write(api: &Api, present: Option<Revised<App>>, mut wanted: App) -> Res
         wanted.metadata.resource_version = 0;
         wanted.metadata.creation_timestamp = Some(format!("{:.0}", jiff::Timestamp::now()));
         wanted.metadata.deletion_timestamp = None;
+        wanted.metadata.set.clone_from(&options.set);
+        wanted.metadata.source_revision.clone_from(&options.source_revision);
         let revision = store.create(&name, &wanted).await.map_err(KvOrApi::Kv)?;
         wanted.metadata.resource_version = revision;
         return Ok(Applied { outcome: Outcome::Created, app: wanted });
@@ -97,17 +102,13 @@ async fn write(api: &Api, present: Option<Revised<App>>, mut wanted: App) -> Res
     if !problems.is_empty() {
         return Err(KvOrApi::Api(ApiError::invalid(&format!("App {name:?}"), problems)));
     }
-    let labels = wanted.metadata.labels;
-    let annotations = wanted.metadata.annotations;
-    let mut new = App { spec: wanted.spec, ..old.clone() };
-    new.metadata.labels = labels;
-    new.metadata.annotations = annotations;
+    if let Some(other) = planning::owned_by_another(&old, options) {
+        return Err(KvOrApi::Api(ApiError::conflict(format!("App {name:?} belongs to the set {other:?}"))));
+    }
+    let mut new = planning::next_version(&old, wanted, options);
     if new == old {
         new.metadata.resource_version = revision;
         return Ok(Applied { outcome: Outcome::Unchanged, app: new });
-    }
-    if new.spec != old.spec {
-        new.metadata.generation += 1;
     }
     new.metadata.resource_version = store.update(&name, &new, revision).await.map_err(KvOrApi::Kv)?;
     Ok(Applied { outcome: Outcome::Configured, app: new })
@@ -155,22 +156,30 @@ pub async fn delete(
 ) -> Result<Json<Deleted>, ApiError> {
     // A name becomes part of a subject, where `*` and `>` mean others.
     check_name(&name).map_err(|_| no_app(&name))?;
+    remove(&api, &name, query.force, None).await.map(Json)
+}
+
+/// Asks for the deletion of an App; with `expected`, of that revision only.
+pub(super) async fn remove(api: &Api, name: &str, force: bool, expected: Option<u64>) -> Result<Deleted, ApiError> {
     let store = api.store()?;
     for _ in 0..ATTEMPTS {
-        let Some(Revised { mut value, revision }) = store.get(&name).await? else { return Err(no_app(&name)) };
-        let written = if query.force {
-            store.delete(&name, revision).await.map(|()| true)
+        let Some(Revised { mut value, revision }) = store.get(name).await? else { return Err(no_app(name)) };
+        if expected.is_some_and(|expected| expected != revision) {
+            return Err(ApiError::conflict(format!("App {name:?} was changed since")));
+        }
+        let written = if force {
+            store.delete(name, revision).await.map(|()| true)
         } else if value.is_deleted() {
             Ok(false)
         } else {
             value.metadata.deletion_timestamp = Some(format!("{:.0}", jiff::Timestamp::now()));
-            store.update(&name, &value, revision).await.map(|_| false)
+            store.update(name, &value, revision).await.map(|_| false)
         };
         match written {
             Ok(gone) => {
-                info!(app = name, force = query.force, "deletion asked for");
-                let may_still_run = if gone { may_still_run(&api.world.read(), &name) } else { Vec::new() };
-                return Ok(Json(Deleted { gone, may_still_run }));
+                info!(app = name, force, "deletion asked for");
+                let may_still_run = if gone { may_still_run(&api.world.read(), name) } else { Vec::new() };
+                return Ok(Deleted { gone, may_still_run });
             }
             Err(KvError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),

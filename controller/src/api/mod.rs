@@ -6,6 +6,7 @@ mod databases;
 mod list;
 mod nodes;
 mod operate;
+mod plan;
 mod problem;
 mod query;
 mod recovery;
@@ -86,6 +87,8 @@ pub struct Api {
     pub stopping: tokio::sync::watch::Sender<bool>,
     /// One for each watch that may still be begun.
     pub watchers: Arc<tokio::sync::Semaphore>,
+    /// The lease of Apps that name none, in milliseconds.
+    pub lease_ms: u64,
 }
 
 impl Api {
@@ -122,6 +125,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/failovers/{app}", get(operate::failovers_of))
         .route("/v1/voters/replace", post(voters::replace))
         .route("/v1/voters/force", post(voters::force))
+        .route("/v1/plan", post(plan::plan).layer(DefaultBodyLimit::max(plan::BODY_MAX)))
+        .route("/v1/apply", post(plan::apply).layer(DefaultBodyLimit::max(plan::BODY_MAX)))
+        .route("/v1/sets", get(plan::sets))
         .route("/v1/recovery", get(recovery::show).post(recovery::sign))
         .route("/v1/version", get(version))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_token));

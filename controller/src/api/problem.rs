@@ -67,6 +67,23 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
+    /// The state of things forbids it, in the places named.
+    pub fn conflict_at(detail: impl Into<String>, errors: Vec<FieldProblem>) -> Self {
+        let mut error = Self::conflict(detail);
+        error.0.errors = errors;
+        error
+    }
+
+    /// Whether it is worth to try again, here or elsewhere.
+    pub fn is_unavailable(&self) -> bool {
+        self.0.status == StatusCode::SERVICE_UNAVAILABLE.as_u16()
+    }
+
+    /// What the user reads.
+    pub fn into_detail(self) -> String {
+        self.0.detail
+    }
+
     /// Try again, here or elsewhere.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)

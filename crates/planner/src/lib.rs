@@ -36,6 +36,7 @@ pub mod leases;
 mod order;
 mod pool;
 mod prefer;
+pub mod preview;
 mod ring;
 mod room;
 mod singleton;

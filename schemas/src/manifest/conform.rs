@@ -13,8 +13,15 @@ use super::text::{did_you_mean, guess, list, quote};
 use super::tree::{Content, Entry, Mark, Node, Written};
 
 /// Set by the server; dropped, so that what `get -o yaml` printed can be applied.
-const DROPPED: [&str; 5] =
-    ["/status", "/metadata/uid", "/metadata/generation", "/metadata/creationTimestamp", "/metadata/deletionTimestamp"];
+const DROPPED: [&str; 7] = [
+    "/status",
+    "/metadata/uid",
+    "/metadata/generation",
+    "/metadata/creationTimestamp",
+    "/metadata/deletionTimestamp",
+    "/metadata/set",
+    "/metadata/sourceRevision",
+];
 
 /// Fields that the design has and this version has not.
 pub(super) const NOT_IMPLEMENTED: [&str; 6] = [

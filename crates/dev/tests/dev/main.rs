@@ -6,6 +6,7 @@
 mod bad;
 mod ends;
 mod examples;
+mod gitops;
 mod line;
 mod local;
 mod play;

@@ -9,6 +9,7 @@ mod leases;
 mod placement;
 mod platform;
 mod pool;
+mod preview;
 mod random;
 mod ring;
 mod room;
