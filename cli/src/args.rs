@@ -6,9 +6,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::apply::ApplyArgs;
+use crate::create::CreateArgs;
 use crate::db::DbArgs;
 use crate::dev;
 use crate::diff::DiffArgs;
+use crate::events::EventsArgs;
+use crate::explain::ExplainArgs;
 use crate::failovers::FailoversArgs;
 pub(crate) use crate::get::GetArgs;
 use crate::node::NodeArgs;
@@ -16,6 +19,7 @@ use crate::recover::RecoverArgs;
 use crate::setup;
 use crate::switchover::SwitchoverArgs;
 use crate::voters::VotersArgs;
+use crate::wait::WaitArgs;
 
 /// Exit codes as `--help` shows them; README.md of this folder has the same list.
 const EXIT_CODES: &str = "\
@@ -69,6 +73,14 @@ pub(crate) enum Command {
     Describe(DescribeArgs),
     /// Remove apps from all nodes
     Delete(DeleteArgs),
+    /// Make an App from arguments, or print its manifest
+    Create(CreateArgs),
+    /// Tell what a field of a manifest means
+    Explain(ExplainArgs),
+    /// Tell what happened
+    Events(EventsArgs),
+    /// Wait until objects are as asked for
+    Wait(WaitArgs),
     /// Look into a ring: who owns which partition
     Ring(RingArgs),
     /// Check files without a cluster

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::args::DescribeArgs;
 use crate::client::{Client, encode};
 use crate::error::{CliError, Exit};
+use crate::events;
 use crate::get;
 use crate::io::Io;
 use crate::output::{describe_app, describe_node};
@@ -42,7 +43,11 @@ fn apps(client: &Client, selection: &Selection, io: &mut Io<'_>) -> Result<(Vec<
         }
     };
     let now = Timestamp::now();
-    Ok((apps.iter().map(|app| describe_app::describe(app, &nodes, now)).collect(), exit))
+    let with_events = |app: &AppView| {
+        let events = events::section(client, &format!("app/{}", app.metadata.name), now);
+        format!("{}{events}", describe_app::describe(app, &nodes, now))
+    };
+    Ok((apps.iter().map(with_events).collect(), exit))
 }
 
 fn nodes(client: &Client, selection: &Selection, io: &mut Io<'_>) -> Result<(Vec<String>, Exit), CliError> {
@@ -58,7 +63,8 @@ fn nodes(client: &Client, selection: &Selection, io: &mut Io<'_>) -> Result<(Vec
                 None
             }
         };
-        texts.push(describe_node::describe(view, plan.as_ref(), now));
+        let events = events::section(client, &format!("node/{}", view.node.name), now);
+        texts.push(format!("{}{events}", describe_node::describe(view, plan.as_ref(), now)));
     }
     Ok((texts, exit))
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::args::Format;
 use crate::client::{Client, encode};
 use crate::error::{CliError, Exit};
+use crate::events;
 use crate::failovers;
 use crate::held::Held;
 use crate::io::Io;
@@ -27,7 +28,7 @@ use crate::watch::{self, Change, Known};
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// Kinds (apps, nodes, assignments) and names of objects: `apps`, `apps,nodes`, `app database cache`, `app/database node/n1`; or one of
-    /// the lists `voters`, `leases`, `failovers`, `sets`
+    /// the lists `voters`, `leases`, `failovers`, `events`, `sets`
     #[arg(required = true, value_name = "KIND [NAME]... | KIND/NAME")]
     pub(crate) resources: Vec<String>,
 
@@ -97,6 +98,9 @@ pub(crate) fn run(args: &GetArgs, connect: impl FnOnce() -> Result<Client, CliEr
     let choice = Choice::read(args)?;
     if let Some(held) = Held::asked(&args.resources) {
         return held.run(args, &connect()?, io);
+    }
+    if let Some(asked) = events::asked(args) {
+        return events::run(&asked, &connect()?, io);
     }
     if let Some(asked) = failovers::asked(args) {
         return failovers::run(&asked, &connect()?, io);

@@ -7,12 +7,15 @@ mod apply;
 mod args;
 mod client;
 mod config;
+mod create;
 mod db;
 mod delete;
 mod describe;
 mod dev;
 mod diff;
 mod error;
+mod events;
+mod explain;
 mod failovers;
 mod fmt;
 mod get;
@@ -35,6 +38,7 @@ mod suggest;
 mod switchover;
 mod version;
 mod voters;
+mod wait;
 mod watch;
 
 use std::ffi::OsString;
@@ -89,6 +93,10 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Failovers(args) => failovers::run(&args, &connect()?, io),
         Command::Db(args) => db::run(&args, &connect()?, io),
         Command::Voters(args) => voters::run(&args, &connect()?, io),
+        Command::Wait(args) => wait::run(&args, connect, io),
+        Command::Create(args) => create::run(&args, connect, io),
+        Command::Explain(args) => explain::run(&args, io),
+        Command::Events(args) => events::run(&args, &connect()?, io),
         Command::Recover(args) => recover::run(&args, &connect()?, io),
         Command::Init(args) => setup::init(&args, io),
         Command::Join(args) => setup::join(&args, io),

@@ -6,6 +6,7 @@
 //! | [`feed`] (one per bucket part, heartbeats, beats) | one part each of the [`world::World`] | a version that rises |
 //! | [`leadership`] | whether this controller leads | a `watch` behind a handle |
 //! | [`reconcile`] | what this leadership has written | the store |
+//! | [`events`] | what happened, in words | the store, and the API |
 //! | [`api`] | nothing | users |
 //!
 //! # Invariants
@@ -17,6 +18,7 @@
 pub mod api;
 pub mod changes;
 pub mod config;
+pub mod events;
 pub mod feed;
 pub mod handover;
 pub mod leadership;

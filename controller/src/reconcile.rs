@@ -16,6 +16,7 @@ use cluster_schemas::{App, AppStatus, Assignment, Node, NodeStatus};
 use futures_util::future::join_all;
 use tracing::{debug, error, info, warn};
 
+use crate::events::{Recorder, Seen};
 use crate::leadership::{Lead, Leadership, LeadershipHandle};
 use crate::recovery::{Gate, Hold, assess, signed};
 use crate::world::{ActiveRecord, SharedWorld, is_later};
@@ -59,6 +60,8 @@ struct Planned {
     holds: BTreeSet<Hold>,
     /// Since when operators' wishes to move a Singleton are known.
     handovers: handover::Known,
+    /// Nodes and voters as seen last.
+    seen: Seen,
 }
 
 impl Planned {
@@ -104,10 +107,11 @@ struct Stores {
     cordons: Kv<CordonOrder>,
     handovers: Kv<HandoverOrder>,
     voters: Kv<VotersOrder>,
+    events: Recorder,
 }
 
 /// Runs the loop for ever. `lease` is that of Apps which name none.
-pub async fn run(bus: Bus, world: SharedWorld, mut leadership: LeadershipHandle, lease: Duration) {
+pub async fn run(bus: Bus, world: SharedWorld, mut leadership: LeadershipHandle, lease: Duration, events: Recorder) {
     let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
     let stores = Stores {
         apps: bus.open(Bucket::Apps).await,
@@ -122,6 +126,7 @@ pub async fn run(bus: Bus, world: SharedWorld, mut leadership: LeadershipHandle,
         cordons: bus.open(Bucket::Nodes).await,
         handovers: bus.open(Bucket::Assignments).await,
         voters: bus.open(Bucket::Assignments).await,
+        events,
     };
     let mut changes = world.changes();
     let mut leading: Option<(Lead, Planned)> = None;
@@ -225,6 +230,7 @@ async fn pass(stores: &Stores, world: &SharedWorld, lead: &Lead, planned: &mut P
         let revisions: BTreeMap<String, u64> = apps.iter().map(|(name, app)| (name.clone(), app.metadata.resource_version)).collect();
         (result, statuses, revisions)
     };
+    stores.events.all(planned.seen.look(&world.read(), Instant::now()));
     let recovers = signed(&world.read(), &lead.incarnation);
     orders::carry_signature(&mut result, lead, &planned.assignments, &recovers);
     orders::rise_above_held(&mut result, lead, &planned.assignments, &world.read());
@@ -475,7 +481,10 @@ async fn remove_gone(stores: &Stores, result: &Plan, revisions: &BTreeMap<String
     for app in &result.gone {
         let Some(revision) = revisions.get(app) else { continue };
         match stores.apps.delete(app, *revision).await {
-            Ok(()) => info!(app, "deleted, nothing of it is left"),
+            Ok(()) => {
+                info!(app, "deleted, nothing of it is left");
+                stores.events.deleted(app);
+            }
             // Changed meanwhile: the next pass sees it.
             Err(KvError::Conflict { .. }) => continue,
             Err(error) => return Err(PassError::Store(error)),
@@ -508,6 +517,7 @@ async fn write_statuses(stores: &Stores, world: &SharedWorld, statuses: BTreeMap
         };
         match written {
             Ok(revision) => world.change(|w| {
+                stores.events.status(&app, known.as_ref().map(|known| &known.value), &status);
                 // Our own write is known before the watch says so; the watch may already have said something newer.
                 let map = w.app_statuses.get_or_insert_default();
                 if map.get(&app).is_none_or(|present| present.revision < revision) {

@@ -14,7 +14,7 @@ use crate::api::{Api, Stores};
 use crate::changes::Changes;
 use crate::config::{Checked, ConfigError};
 use crate::world::SharedWorld;
-use crate::{api, config, feed, leadership, reconcile};
+use crate::{api, config, events, feed, leadership, reconcile};
 
 /// The controller of a clusterctl cluster. Several run, one leads.
 #[derive(Debug, Parser)]
@@ -88,10 +88,12 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
     let instance = uuid::Uuid::new_v4().to_string();
     info!(controller = config.name, cluster = config.cluster, listen = %config.listen, instance, "started");
 
+    let (recorder, events) = events::start(&bus);
     let shared = Arc::new(Api {
         bus: bus.clone(),
         world: world.clone(),
         stores: tokio::sync::OnceCell::new(),
+        events,
         cluster: config.cluster.clone(),
         name: config.name.clone(),
         token,
@@ -108,7 +110,7 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
             let leadership = leadership::start(bus.clone(), world.clone(), name, instance, config.voters);
             shared.stores.get_or_init(|| Stores::open(&bus)).await;
             tokio::spawn(feed::keep_buckets(bus.clone()));
-            Box::pin(reconcile::run(bus, world, leadership, lease)).await;
+            Box::pin(reconcile::run(bus, world, leadership, lease, recorder)).await;
             drop(feeds);
         })
     };

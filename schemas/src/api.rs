@@ -14,6 +14,7 @@
 //! | `GET /v1/assignments[/NODE]` | | [`List`] of [`Assignment`](crate::Assignment), one |
 //! | `GET /v1/rings/APP` | | [`RingTable`] |
 //! | `GET /v1/rings/APP/locate?key=KEY` | | [`Located`] |
+//! | `GET /v1/events[?for=KIND/NAME]` | | [`Events`](crate::event::Events) |
 //! | `GET /v1/failovers[/APP]` | | [`List`] of [`Failovers`], one |
 //! | `POST /v1/voters/replace` | [`ReplaceRequest`] | [`VoterList`], the voters until then |
 //! | `POST /v1/voters/force` | [`ForceRequest`] | [`Forced`] |

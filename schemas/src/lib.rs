@@ -11,6 +11,7 @@ pub mod api;
 pub mod app;
 pub mod assignment;
 pub mod database;
+pub mod event;
 pub mod failover;
 pub mod health;
 pub mod hooks;

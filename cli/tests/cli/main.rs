@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod apply;
+mod create;
 mod delete;
+mod events;
 mod fake;
 mod get;
 mod node;
@@ -11,4 +13,5 @@ mod ring;
 mod servers;
 mod setup;
 mod usage;
+mod wait;
 mod world;

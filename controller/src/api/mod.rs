@@ -3,6 +3,7 @@
 mod apps;
 mod auth;
 mod databases;
+mod events;
 mod list;
 mod nodes;
 mod operate;
@@ -77,6 +78,8 @@ pub struct Api {
     pub world: SharedWorld,
     /// The buckets; none until they could be opened.
     pub stores: tokio::sync::OnceCell<Stores>,
+    /// What happened.
+    pub events: crate::events::EventLog,
     /// Name of the cluster.
     pub cluster: String,
     /// Name of this controller.
@@ -121,6 +124,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/assignments/{node}", get(list::assignment))
         .route("/v1/rings/{app}", get(rings::table))
         .route("/v1/rings/{app}/locate", get(rings::locate))
+        .route("/v1/events", get(events::list))
         .route("/v1/failovers", get(operate::failovers))
         .route("/v1/failovers/{app}", get(operate::failovers_of))
         .route("/v1/voters/replace", post(voters::replace))

@@ -60,7 +60,7 @@ pub struct Bus {
     /// Rises with every connection made.
     pub(crate) connected: watch::Sender<u64>,
     names: Names,
-    replicas: usize,
+    pub(crate) replicas: usize,
 }
 
 /// The servers of a configuration.

@@ -106,6 +106,24 @@ impl Names {
         format!("{}.voters.force", self.cluster)
     }
 
+    /// Name of the stream of events.
+    #[must_use]
+    pub fn events_stream(&self) -> String {
+        format!("{}-events", self.cluster)
+    }
+
+    /// Subject of all events.
+    #[must_use]
+    pub fn events(&self) -> String {
+        format!("{}.events.>", self.cluster)
+    }
+
+    /// Subject of the events of one object, such as `app/database`.
+    #[must_use]
+    pub fn events_of(&self, object: &str) -> String {
+        format!("{}.events.{}", self.cluster, object.replace('/', "."))
+    }
+
     /// Subject of the leading controller's beats.
     #[must_use]
     pub fn beat(&self) -> String {
