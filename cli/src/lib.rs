@@ -22,6 +22,7 @@ mod input;
 mod io;
 mod node;
 mod output;
+mod placement;
 mod plans;
 mod recover;
 mod resource;
