@@ -25,6 +25,7 @@ mod input;
 mod io;
 mod node;
 mod output;
+mod placement;
 mod plans;
 mod recover;
 mod resource;

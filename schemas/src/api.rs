@@ -6,6 +6,7 @@
 //! | `GET /v1/apps/NAME` | | [`AppView`] |
 //! | `PUT /v1/apps/NAME` | [`App`] | [`Applied`] |
 //! | `DELETE /v1/apps/NAME[?force=true]` | | [`Deleted`] |
+//! | `GET /v1/apps/NAME/placement` | | [`PlacementView`](crate::placement::PlacementView) |
 //! | `POST /v1/apps/NAME/switchover` | [`SwitchoverRequest`] | [`Switchover`] |
 //! | `GET /v1/nodes[/NAME]` | | [`List`] of [`NodeView`], [`NodeView`] |
 //! | `DELETE /v1/nodes/NAME[?force=true]` | | [`Removed`] |

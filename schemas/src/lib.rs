@@ -20,6 +20,7 @@ pub mod name;
 pub mod node;
 pub mod partition;
 pub mod placeholder;
+pub mod placement;
 pub mod plan;
 pub mod resources;
 pub mod schema;

@@ -111,6 +111,7 @@ pub fn router(api: Arc<Api>) -> Router {
     let v1 = Router::new()
         .route("/v1/apps", get(list::apps))
         .route("/v1/apps/{name}", get(list::app).put(apps::put).delete(apps::delete))
+        .route("/v1/apps/{name}/placement", get(plan::placement))
         .route("/v1/apps/{name}/switchover", post(operate::switch_over))
         .route("/v1/apps/{name}/database", get(databases::status))
         .route("/v1/apps/{name}/database/sync", post(databases::sync))

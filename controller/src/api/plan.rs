@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use cluster_bus::KvError;
 use cluster_schemas::App;
 use cluster_schemas::api::{FieldProblem, List};
 use cluster_schemas::manifest;
+use cluster_schemas::placement::PlacementView;
 use cluster_schemas::plan::{APPS_MAX, AppPlan, AppResult, AppliedAll, Basis, Change, Plan, PlanOptions, PlanRequest, SetView};
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -206,5 +207,21 @@ async fn catch_up(api: &Api, results: &[AppResult]) {
 /// `GET /v1/sets`
 pub(super) async fn sets(State(api): State<Arc<Api>>) -> Result<Json<List<SetView>>, ApiError> {
     let world = api.world.read();
-    Ok(Json(List { items: planning::sets(apps::apps_of(&world)?) }))
+    Ok(Json(List::of(planning::sets(apps::apps_of(&world)?))))
+}
+
+/// `GET /v1/apps/NAME/placement`
+pub(super) async fn placement(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Result<Json<PlacementView>, ApiError> {
+    let (found, at) = {
+        let world = api.world.read();
+        (apps::apps_of(&world)?.contains_key(&name), Instant::now())
+    };
+    if !found {
+        return Err(apps::no_app(&name));
+    }
+    let (shared, app) = (Arc::clone(&api), name.clone());
+    let view = blocking(move || planning::placement(&shared.world.read(), &app, shared.lease_ms, at)).await?;
+    let view = view.map_err(ApiError::unavailable)?;
+    let nothing = || ApiError::conflict(format!("App {name:?} is not placed: it is being deleted, or another App has its VIP or unit"));
+    view.map(Json).ok_or_else(nothing)
 }

@@ -10,6 +10,7 @@ use cluster_schemas::App;
 use cluster_schemas::api::FieldProblem;
 use cluster_schemas::manifest::validate_update;
 use cluster_schemas::name::check_name;
+use cluster_schemas::placement::PlacementView;
 use cluster_schemas::plan::{AppPlan, Basis, Change, Effects, Plan, PlanOptions, PlanRequest, SetView, field_changes, hash, max_delete};
 
 use crate::world::World;
@@ -139,6 +140,14 @@ pub fn other_than(basis: &Basis, now: &Plan) -> Option<String> {
     } else {
         format!("changed since: {}", some(&changed))
     })
+}
+
+/// Why the App `name` is where it is, by a plan made now; nothing where it is not placed.
+///
+/// # Errors
+/// Why nothing can be planned.
+pub fn placement(world: &World, name: &str, lease_ms: u64, now: Instant) -> Result<Option<PlacementView>, &'static str> {
+    effects::with_input(world, lease_ms, now, |input| cluster_planner::explain::placement(input, name))
 }
 
 /// The sets that there are, by name.

@@ -43,7 +43,7 @@ impl<'a> Selectors<'a> {
 }
 
 /// Rules of `placement` that leave out `node`, each as the list or the label in question.
-fn broken_rules<'p>(world: &World<'_>, placement: &'p Placement, node: usize) -> Vec<Rule<'p>> {
+pub(crate) fn broken_rules<'p>(world: &World<'_>, placement: &'p Placement, node: usize) -> Vec<Rule<'p>> {
     let view = world.nodes[node].node;
     let mut broken = Vec::new();
     if view.witness {
@@ -95,6 +95,26 @@ pub(crate) enum Rule<'p> {
 }
 
 impl Rule<'_> {
+    /// What it is called where rules are listed.
+    pub(crate) fn named(self) -> String {
+        match self {
+            Self::Witness => "no witness".to_owned(),
+            Self::Draining => "not drained".to_owned(),
+            Self::Cordoned => "not cordoned".to_owned(),
+            Self::Nodes => "nodes".to_owned(),
+            Self::Label(key, value) => format!("nodeSelector {key}={value}"),
+            Self::Avoided(key, value) => format!("avoidLabels {key}={value}"),
+            Self::With(app) => format!("withApps {app}"),
+            Self::Away(app) => format!("awayFromApps {app}"),
+            Self::Capacity => "capacity known".to_owned(),
+            Self::Cpu => "resources cpu".to_owned(),
+            Self::Memory => "resources memory".to_owned(),
+            Self::Lost => "heard".to_owned(),
+            Self::Quorum => "hears a majority".to_owned(),
+            Self::Leftover => "nothing left there".to_owned(),
+        }
+    }
+
     fn excludes(self) -> String {
         match self {
             Self::Witness => "witnesses:".to_owned(),
@@ -125,7 +145,7 @@ impl Rule<'_> {
         }
     }
 
-    fn fix(self, node: &str) -> String {
+    pub(crate) fn fix(self, node: &str) -> String {
         match self {
             Self::Witness => format!("make {node} more than a witness"),
             Self::Draining | Self::Cordoned => format!("uncordon {node}"),
@@ -220,6 +240,6 @@ pub(crate) fn explain<'p>(world: &World<'_>, placement: &'p Placement, extra: im
 }
 
 /// How much has to change: first how many rules, then what a user can change by an edit before what needs a machine.
-fn weight(broken: &[Rule<'_>]) -> (usize, usize) {
+pub(crate) fn weight(broken: &[Rule<'_>]) -> (usize, usize) {
     (broken.len(), broken.iter().filter(|r| matches!(r, Rule::Witness | Rule::Lost | Rule::Quorum | Rule::Leftover)).count())
 }

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cluster_schemas::assignment::{AppAssignment, Order, ReasonCode, Role};
+use cluster_schemas::placement::PlacementView;
 use cluster_schemas::{App, Assignment, Mode};
 
 pub mod check;
@@ -30,6 +31,7 @@ mod claims;
 mod conflict;
 mod context;
 mod eligibility;
+pub mod explain;
 mod first;
 mod input;
 pub mod leases;
@@ -65,6 +67,11 @@ pub const PEERS_MAX: usize = 64;
 /// Plans everything anew; what stands well stays as it is.
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
+    run(input, None).0
+}
+
+/// Plans, and tells of the App `probe` why it is where it is.
+fn run(input: &Input<'_>, probe: Option<&str>) -> (Plan, Option<PlacementView>) {
     let world = World::new(input);
     let mut planner = Planner {
         world: &world,
@@ -75,10 +82,13 @@ pub fn plan(input: &Input<'_>) -> Plan {
         running: BTreeMap::new(),
         per_node: world.nodes.iter().map(|view| Vec::with_capacity(view.last.map_or(0, |a| a.apps.len()))).collect(),
         plan: Plan::default(),
+        probe,
+        explained: None,
     };
     planner.plan_apps();
     planner.withdraw_unknown();
-    planner.finish()
+    let explained = planner.explained.take();
+    (planner.finish(), explained)
 }
 
 struct Planner<'w, 'a> {
@@ -92,6 +102,10 @@ struct Planner<'w, 'a> {
     /// Entries of each node in the order in which Apps are planned.
     per_node: Vec<Vec<(&'a str, AppAssignment)>>,
     plan: Plan,
+    /// The App to tell about.
+    probe: Option<&'w str>,
+    /// What there is to tell of it.
+    explained: Option<PlacementView>,
 }
 
 impl<'a> Planner<'_, 'a> {
@@ -152,6 +166,9 @@ impl<'a> Planner<'_, 'a> {
             Mode::Ring => ring::plan(&ctx, &self.board),
         };
         update::hold_back(&ctx, &mut entries);
+        if self.probe == Some(name.as_str()) {
+            self.explained = Some(explain::view(&ctx, &self.board, &entries));
+        }
         if app.spec.mode != Mode::Singleton
             && let Some((slot, epoch)) = vip::plan(&ctx, &mut entries, &mut notes)
         {

@@ -99,13 +99,20 @@ impl<'a> Context<'_, 'a> {
 
     fn lack_text(&self, node: usize, rule: Rule<'_>) -> String {
         let name = self.world.name(node);
+        match rule {
+            Rule::Cpu | Rule::Memory => format!("{name}: {}", self.room_text(node, rule)),
+            _ => format!("{name}: capacity not known"),
+        }
+    }
+
+    /// What is reserved on `node` for others, what there is, and what is asked, such as `memory 3.2Gi of 4Gi reserved, 1Gi asked`.
+    pub(crate) fn room_text(&self, node: usize, rule: Rule<'_>) -> String {
         let (reserved, asked) = (self.reserved_by_others(node), self.asks);
-        let capacity = self.world.nodes[node].node.capacity.unwrap_or_default();
+        let Some(capacity) = self.world.nodes[node].node.capacity else { return "capacity not known".to_owned() };
         let (what, [reserved, capacity, asked]) = match rule {
             Rule::Cpu => ("cpu", [reserved, capacity, asked].map(|a| cpu_text(a.cpu_millis))),
-            Rule::Memory => ("memory", [reserved, capacity, asked].map(|a| memory_text(a.memory_bytes))),
-            _ => return format!("{name}: capacity not known"),
+            _ => ("memory", [reserved, capacity, asked].map(|a| memory_text(a.memory_bytes))),
         };
-        format!("{name}: {what} {reserved} of {capacity} reserved, {asked} asked")
+        format!("{what} {reserved} of {capacity} reserved, {asked} asked")
     }
 }

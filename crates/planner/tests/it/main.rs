@@ -5,6 +5,7 @@ mod builders;
 mod checker;
 mod claims;
 mod cluster;
+mod explain;
 mod leases;
 mod placement;
 mod platform;
