@@ -206,5 +206,5 @@ async fn catch_up(api: &Api, results: &[AppResult]) {
 /// `GET /v1/sets`
 pub(super) async fn sets(State(api): State<Arc<Api>>) -> Result<Json<List<SetView>>, ApiError> {
     let world = api.world.read();
-    Ok(Json(List { items: planning::sets(apps::apps_of(&world)?) }))
+    Ok(Json(List::of(planning::sets(apps::apps_of(&world)?))))
 }
