@@ -18,6 +18,7 @@ use crate::node::NodeArgs;
 use crate::recover::RecoverArgs;
 use crate::setup;
 use crate::switchover::SwitchoverArgs;
+use crate::token::TokenArgs;
 use crate::voters::VotersArgs;
 use crate::wait::WaitArgs;
 
@@ -87,6 +88,8 @@ pub(crate) enum Command {
     Validate(FileArgs),
     /// Print files in the canonical form, comments kept, without a cluster
     Fmt(FmtArgs),
+    /// Make tokens for people and pipelines
+    Token(TokenArgs),
     /// Print the versions of client and controller
     Version(VersionArgs),
     /// Set a node apart, empty it, or forget one that is gone

@@ -37,6 +37,7 @@ mod setup;
 mod stream;
 mod suggest;
 mod switchover;
+mod token;
 mod version;
 mod voters;
 mod wait;
@@ -88,6 +89,7 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Ring(args) => ring::run(&args, &connect()?, io),
         Command::Validate(args) => apply::validate(&args, io),
         Command::Fmt(args) => fmt::run(&args, io),
+        Command::Token(args) => token::run(&args, io),
         Command::Version(args) => version::run(&args, connect, io),
         Command::Node(args) => node::run(&args, &connect()?, io),
         Command::Switchover(args) => switchover::run(&args, &connect()?, io),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cluster_bus::NatsConfig;
+use cluster_schemas::access::TokenEntry;
 use cluster_schemas::failover::parse_lease;
 use cluster_schemas::name::{NameError, check_name};
 use serde::Deserialize;
@@ -14,6 +15,8 @@ use crate::changes::CHANGES_KEPT;
 
 /// Shortest bearer token that is accepted, in bytes.
 const TOKEN_MIN: usize = 16;
+/// Most entries of the list of tokens: each is looked at with every request.
+const TOKENS_MAX: usize = 256;
 /// Most changes of a kind that can be kept.
 const CHANGES_MAX: usize = 65_536;
 
@@ -30,12 +33,15 @@ pub struct Config {
     pub name: String,
     /// How to reach NATS.
     pub nats: NatsConfig,
-    /// Where the HTTP API listens. Anything but loopback needs `tokenFile`.
+    /// Where the HTTP API listens. Anything but loopback needs `tokenFile` or `tokensFile`.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
     /// File with the bearer token that every request must carry; a relative path is beside this file.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// File with a list of who may do what ([`TokenEntry`]): name, role, and the hash of their token; a relative path is beside this file.
+    #[serde(default)]
+    pub tokens_file: Option<PathBuf>,
     /// The lease of Apps that name none in `failover.lease`, `200ms` to `5s`: who dies is followed after about this time, who stands still
     /// for longer loses its place. The same for all controllers of a cluster.
     #[serde(default = "default_lease")]
@@ -120,12 +126,22 @@ pub enum ConfigError {
         source: NameError,
     },
     /// The API would be open to the network.
-    #[error("{path}: listen: {listen} is not loopback, so tokenFile must name a file with a token (`openssl rand -hex 32` makes one)")]
+    #[error(
+        "{path}: listen: {listen} is not loopback, so tokenFile or tokensFile must name a file with tokens (`openssl rand -hex 32` makes one)"
+    )]
     OpenToAll {
         /// The file.
         path: PathBuf,
         /// The address.
         listen: SocketAddr,
+    },
+    /// The list of tokens cannot be used.
+    #[error("{path}: {message}")]
+    Tokens {
+        /// The token file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
     },
     /// The token can be guessed.
     #[error("{path}: a token needs at least {TOKEN_MIN} characters (`openssl rand -hex 32` makes one)")]
@@ -142,6 +158,8 @@ pub struct Checked {
     pub config: Config,
     /// The bearer token; none only on loopback.
     pub token: Option<String>,
+    /// Who else has one.
+    pub tokens: Vec<TokenEntry>,
     /// The lease of Apps that name none.
     pub lease: Duration,
 }
@@ -165,20 +183,51 @@ pub fn load(path: &Path) -> Result<Checked, ConfigError> {
         return Err(ConfigError::Changes { path: path.to_owned(), kept: config.changes_kept });
     }
     let lease = parse_lease(&config.lease).ok_or_else(|| ConfigError::Lease { path: path.to_owned(), lease: config.lease.clone() })?;
+    // Beside the configuration wherever that is: systemd shows them to a service as credentials, in a folder of its own.
+    let beside = |file: &Path| path.parent().unwrap_or(Path::new("/")).join(file);
+    let tokens = match &config.tokens_file {
+        Some(file) => {
+            let file = beside(file);
+            let tokens = read_tokens(&read(&file)?);
+            tokens.map_err(|message| ConfigError::Tokens { path: file, message })?
+        }
+        None => Vec::new(),
+    };
     let token = match &config.token_file {
         Some(file) => {
-            // Beside the configuration wherever that is: systemd shows both to a service as credentials, in a folder of its own.
-            let file = path.parent().unwrap_or(Path::new("/")).join(file);
+            let file = beside(file);
             let token = read(&file)?.trim().to_owned();
             if token.len() < TOKEN_MIN {
                 return Err(ConfigError::ShortToken { path: file });
             }
             Some(token)
         }
-        None if config.listen.ip().is_loopback() => None,
+        None if config.listen.ip().is_loopback() || !tokens.is_empty() => None,
         None => return Err(ConfigError::OpenToAll { path: path.to_owned(), listen: config.listen }),
     };
-    Ok(Checked { config, token, lease })
+    Ok(Checked { config, token, tokens, lease })
+}
+
+/// Reads and checks the list of tokens.
+fn read_tokens(text: &str) -> Result<Vec<TokenEntry>, String> {
+    let tokens: Vec<TokenEntry> = serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())?;
+    if tokens.is_empty() {
+        return Err("there is no token in it (clusterctl token create NAME --role ROLE makes one)".to_owned());
+    }
+    if tokens.len() > TOKENS_MAX {
+        return Err(format!("it has {} tokens, at most {TOKENS_MAX} are taken", tokens.len()));
+    }
+    let mut hashes = std::collections::BTreeSet::new();
+    for TokenEntry { name, sha256, .. } in &tokens {
+        check_name(name).map_err(|error| format!("{name:?} cannot be a name: {error}"))?;
+        if sha256.len() != 64 || !sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err(format!("sha256 of {name} is not 64 hexadecimal digits in lower case"));
+        }
+        if !hashes.insert(sha256) {
+            return Err(format!("the token of {name} is that of another entry too"));
+        }
+    }
+    Ok(tokens)
 }
 
 #[cfg(test)]
@@ -214,6 +263,28 @@ mod tests {
         assert_eq!(load(&path).expect("a good file").token.as_deref(), Some("0123456789abcdef"));
         std::fs::write(&path, format!("{NATS}listen: 0.0.0.0:7070\ntokenFile: token\n")).expect("a written file");
         assert_eq!(load(&path).expect("a token beside the file").token.as_deref(), Some("0123456789abcdef"));
+    }
+
+    #[test]
+    fn a_list_of_tokens_opens_the_bind_if_it_has_any() {
+        let (dir, path) = written(&format!("{NATS}listen: 0.0.0.0:7070\ntokensFile: tokens\n"));
+        let hash = "0".repeat(64);
+        let with = |list: &str| {
+            std::fs::write(dir.path().join("tokens"), list).expect("a written file");
+            load(&path).map(|checked| checked.tokens.len())
+        };
+        assert_eq!(with(&format!("- {{ name: ci, role: deployer, sha256: '{hash}' }}\n")).expect("a good list"), 1);
+        for (list, why) in [
+            ("[]", "no token in it"),
+            ("- { name: ci, role: king, sha256: x }", "king"),
+            ("- { name: ci, role: viewer, sha256: abc }", "64 hexadecimal"),
+            ("- { name: C I, role: viewer, sha256: abc }", "cannot be a name"),
+        ] {
+            let error = with(list).expect_err(list).to_string();
+            assert!(error.contains(why), "{list}: {error}");
+        }
+        let twice = format!("[{{ name: a, role: viewer, sha256: '{hash}' }}, {{ name: b, role: admin, sha256: '{hash}' }}]");
+        assert!(with(&twice).expect_err("one token, two roles").to_string().contains("another entry"));
     }
 
     #[test]
@@ -259,6 +330,8 @@ mod tests {
         assert!(load(&path).expect("a good file").token.is_none());
         let (dir, path) = written(&with_all_settings(example));
         std::fs::write(dir.path().join("token"), "0123456789abcdef").expect("a written file");
+        let list = format!("- {{ name: ci, role: viewer, sha256: '{}' }}", "0".repeat(64));
+        std::fs::write(dir.path().join("tokens"), list).expect("a written file");
         let open = load(&path).expect("a good file");
         assert!(!open.config.listen.ip().is_loopback() && open.token.is_some());
     }

@@ -77,7 +77,7 @@ pub async fn run(config: &Path) -> Result<(), RunError> {
 /// # Errors
 /// What kept it from running.
 pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), RunError> {
-    let Checked { config, token, lease } = checked;
+    let Checked { config, token, tokens, lease } = checked;
     let names = Names::new(&config.cluster);
     let bus = Bus::connect(&config.nats, names, &format!("controller {}", config.name)).await.map_err(RunError::Nats)?;
     let world = SharedWorld::new(Instant::now());
@@ -96,7 +96,7 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
         events,
         cluster: config.cluster.clone(),
         name: config.name.clone(),
-        token,
+        access: api::Access::new(token.as_deref(), tokens),
         stopping: tokio::sync::watch::Sender::new(false),
         watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS_MAX)),
         lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),

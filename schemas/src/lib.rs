@@ -7,6 +7,7 @@
 //!
 //! This crate knows no runtime, network or disk.
 
+pub mod access;
 pub mod api;
 pub mod app;
 pub mod assignment;

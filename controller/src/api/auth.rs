@@ -1,17 +1,51 @@
-//! The bearer token.
+//! Who asks: bearer tokens, and what their role allows.
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use cluster_schemas::access::{Role, TokenEntry};
+use sha2::{Digest, Sha256};
 
+use super::roles::least;
 use super::{Api, ApiError};
 
-/// Lets a request through that carries the token, or any where none is configured.
-pub async fn require_token(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let Some(token) = &api.token else { return next.run(request).await };
+/// Name of who has the one token of `tokenFile`.
+const ADMIN: &str = "admin";
+
+/// Who may use the API. Without any token everybody may, which the configuration allows on loopback only.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    entries: Vec<TokenEntry>,
+}
+
+impl Access {
+    /// The one token that may do everything, and those of the token file.
+    #[must_use]
+    pub fn new(token: Option<&str>, entries: Vec<TokenEntry>) -> Self {
+        let admin = token.map(|token| TokenEntry { name: ADMIN.to_owned(), role: Role::Admin, sha256: digest(token) });
+        Self { entries: admin.into_iter().chain(entries).collect() }
+    }
+
+    /// Who has this token.
+    fn who(&self, token: &str) -> Option<&TokenEntry> {
+        let digest = digest(token);
+        // All of them, whichever it is.
+        self.entries.iter().fold(None, |found, entry| if same(entry.sha256.as_bytes(), digest.as_bytes()) { Some(entry) } else { found })
+    }
+}
+
+fn digest(token: &str) -> String {
+    Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Lets a request through whose token has a role that may do this, or any where no token is configured.
+pub async fn require_role(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    if api.access.entries.is_empty() {
+        return next.run(request).await;
+    }
     let given = request
         .headers()
         .get(header::AUTHORIZATION)
@@ -19,11 +53,13 @@ pub async fn require_token(State(api): State<Arc<Api>>, request: Request, next: 
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
-    if given.is_some_and(|given| same(given.as_bytes(), token.as_bytes())) {
-        next.run(request).await
-    } else {
-        ApiError::unauthorized().into_response()
+    let Some(who) = given.and_then(|given| api.access.who(given)) else { return ApiError::unauthorized().into_response() };
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let least = least(request.method().as_str(), path);
+    if who.role < least {
+        return ApiError::forbidden(&who.name, who.role, least).into_response();
     }
+    next.run(request).await
 }
 
 /// Compares in a time that does not depend on where the first difference is.
@@ -33,11 +69,24 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn only_equal_tokens_are_the_same() {
-        assert!(super::same(b"abc", b"abc"));
+        assert!(same(b"abc", b"abc"));
         for other in [&b"abd"[..], b"ab", b"abcd", b""] {
-            assert!(!super::same(b"abc", other));
+            assert!(!same(b"abc", other));
         }
+    }
+
+    #[test]
+    fn a_token_is_known_by_its_hash() {
+        // sha256sum of "abc", as everybody has it.
+        let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_owned();
+        let entry = TokenEntry { name: "ci".to_owned(), role: Role::Deployer, sha256 };
+        let access = Access::new(Some("0123456789abcdef"), vec![entry.clone()]);
+        assert_eq!(access.who("abc"), Some(&entry));
+        assert_eq!(access.who("0123456789abcdef").map(|entry| entry.role), Some(Role::Admin));
+        assert_eq!((access.who("abd"), access.who(""), access.who(&entry.sha256)), (None, None, None), "a hash opens nothing");
     }
 }

@@ -12,6 +12,7 @@ mod problem;
 mod query;
 mod recovery;
 mod rings;
+mod roles;
 mod voters;
 mod watch;
 
@@ -29,6 +30,7 @@ use tokio::net::TcpListener;
 
 use crate::world::SharedWorld;
 
+pub use auth::Access;
 pub use problem::ApiError;
 pub use watch::WATCHERS_MAX;
 
@@ -84,8 +86,8 @@ pub struct Api {
     pub cluster: String,
     /// Name of this controller.
     pub name: String,
-    /// Bearer token; none only on loopback.
-    pub token: Option<String>,
+    /// Who may use it.
+    pub access: Access,
     /// Turns true when the controller is about to end.
     pub stopping: tokio::sync::watch::Sender<bool>,
     /// One for each watch that may still be begun.
@@ -135,7 +137,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/sets", get(plan::sets))
         .route("/v1/recovery", get(recovery::show).post(recovery::sign))
         .route("/v1/version", get(version))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_token));
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_role));
     Router::new()
         .merge(v1)
         .route("/healthz", get(|| async { "ok\n" }))

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cluster_bus::KvError;
+use cluster_schemas::access::Role;
 use cluster_schemas::api::{FieldProblem, Problem};
 
 /// An error on its way to the user.
@@ -92,6 +93,12 @@ impl ApiError {
     /// The token is missing or wrong.
     pub fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "send the token of this cluster as `Authorization: Bearer TOKEN`")
+    }
+
+    /// The role is too small.
+    pub fn forbidden(name: &str, has: Role, least: Role) -> Self {
+        let detail = format!("{name} has the role {}, this needs {}", has.as_str(), least.as_str());
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
     /// The path is right, the method is not.

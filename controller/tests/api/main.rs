@@ -1,5 +1,6 @@
 //! The API as clients meet it: a controller with its buckets, over TCP. Needs `nats-server` (scripts/setup).
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod access;
 mod watch;
 mod world;

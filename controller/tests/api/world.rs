@@ -106,7 +106,9 @@ impl Controller {
     pub fn ready(nats: &Nats, name: &str, more: &str) -> Self {
         let controller = Self::start(nats, name, more);
         until("the controller to be ready", || (controller.plain("/readyz").0 == 200).then_some(()));
-        until("a leader", || controller.plain("/v1/version").1.contains("leader").then_some(()));
+        until("a leader", || {
+            matches!(controller.plain("/v1/version"), (status, text) if status == 401 || text.contains("leader")).then_some(())
+        });
         controller
     }
 
@@ -125,6 +127,16 @@ impl Controller {
         let mut answer = answer.expect("an answer");
         let text = answer.body_mut().read_to_string().expect("a text");
         (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// The status of a request with a token.
+    pub fn status(&self, method: &str, path: &str, token: Option<&str>) -> u16 {
+        let request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        let request = match token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        };
+        agent().run(request.body(()).expect("a request")).expect("an answer").status().as_u16()
     }
 
     /// An answer that must be a good one.

@@ -240,11 +240,12 @@ fn controller(nats: NatsConfig, port: u16, lease: Duration, lease_text: String) 
         nats,
         listen: SocketAddr::from(([127, 0, 0, 1], port)),
         token_file: None,
+        tokens_file: None,
         changes_kept: cluster_controller::changes::CHANGES_KEPT,
         lease: lease_text,
         voters: 3,
     };
-    Checked { config, token: None, lease }
+    Checked { config, token: None, tokens: Vec::new(), lease }
 }
 
 fn log_to(path: &Path) -> Result<(), DevError> {

@@ -1,0 +1,79 @@
+//! Roles and routes: every cell.
+
+use crate::world::{Controller, Nats};
+
+/// A token of each role, in their order.
+const TOKENS: [(&str, &str); 3] = [("viewer", "viewer-0123456789"), ("deployer", "deployer-0123456789"), ("admin", "admin-0123456789")];
+
+/// What is not reading for viewers or changing for admins, said again here: this is the promise, the code's table keeps it.
+const OTHERWISE: [(&str, &str, &str); 7] = [
+    ("PUT", "/v1/apps/{name}", "deployer"),
+    ("DELETE", "/v1/apps/{name}", "deployer"),
+    ("POST", "/v1/apps/{name}/switchover", "deployer"),
+    ("POST", "/v1/apps/{name}/database/sync", "deployer"),
+    ("POST", "/v1/apps/{name}/database/verify/{node}", "deployer"),
+    ("GET", "/v1/apps/{name}/database/divergences/{node}/{file}", "deployer"),
+    ("POST", "/v1/plan", "viewer"),
+];
+/// Routes of applications' state, plans and sets: a deployer's, whatever the method, but for reading sets.
+const OF_DEPLOYERS: [&str; 2] = ["/v1/apps/{name}/kv", "/v1/apply"];
+
+/// Methods and paths of all routes, as the router's source has them.
+fn routes() -> Vec<(String, String)> {
+    let source = include_str!("../../src/api/mod.rs");
+    let mut routes = Vec::new();
+    for line in source.split(".route(\"").skip(1).filter_map(|rest| rest.lines().next()) {
+        let (path, handlers) = line.split_once('"').expect("a path");
+        if !path.starts_with("/v1/") {
+            continue;
+        }
+        let before = routes.len();
+        for method in ["get", "put", "post", "delete"] {
+            let call = format!("{method}(");
+            if handlers.contains(&format!(" {call}")) || handlers.contains(&format!(".{call}")) {
+                routes.push((method.to_uppercase(), path.to_owned()));
+            }
+        }
+        assert!(routes.len() > before, "no method is seen in {line}");
+    }
+    routes
+}
+
+fn least(method: &str, path: &str) -> &'static str {
+    if OF_DEPLOYERS.iter().any(|folder| path.starts_with(folder)) || (path.starts_with("/v1/sets/") && method != "GET") {
+        return "deployer";
+    }
+    let otherwise = OTHERWISE.iter().find(|(m, p, _)| *m == method && *p == path).map(|(.., role)| *role);
+    otherwise.unwrap_or(if method == "GET" { "viewer" } else { "admin" })
+}
+
+#[test]
+fn every_role_may_do_what_it_says_on_every_route_and_nothing_else() {
+    let nats = Nats::start();
+    let mut list = String::new();
+    for (role, token) in TOKENS {
+        list.push_str(&format!("- {{ name: {role}, role: {role}, sha256: {} }}\n", sha256(token)));
+    }
+    std::fs::write(nats.folder().join("tokens"), list).expect("a written file");
+    let controller = Controller::ready(&nats, "one", "tokensFile: tokens\n");
+    let routes = routes();
+    assert!(routes.len() > 20, "the source is read: {routes:?}");
+    let rank = |role: &str| TOKENS.iter().position(|(name, ..)| *name == role).expect("a role");
+    for (method, path) in &routes {
+        // Nothing has this name, so that nothing happens where it is allowed.
+        let concrete: String =
+            path.split('/').skip(1).map(|part| if part.starts_with('{') { "/nothing".to_owned() } else { format!("/{part}") }).collect();
+        assert_eq!(controller.status(method, &concrete, None), 401, "{method} {path} without a token");
+        assert_eq!(controller.status(method, &concrete, Some("nobody-0123456789")), 401, "{method} {path} with a wrong token");
+        for (role, token) in TOKENS {
+            let status = controller.status(method, &concrete, Some(token));
+            let may = rank(role) >= rank(least(method, path));
+            assert_eq!(status != 403 && status != 401, may, "{method} {path} as {role}: {status}");
+        }
+    }
+}
+
+fn sha256(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
