@@ -9,6 +9,7 @@ use crate::db::DbArgs;
 use crate::dev;
 use crate::failovers::FailoversArgs;
 pub(crate) use crate::get::GetArgs;
+use crate::kv::KvArgs;
 use crate::node::NodeArgs;
 use crate::recover::RecoverArgs;
 use crate::setup;
@@ -81,6 +82,8 @@ pub(crate) enum Command {
     Failovers(FailoversArgs),
     /// Look after the database of a Singleton
     Db(DbArgs),
+    /// Read and write the shared state of an app
+    Kv(KvArgs),
     /// Change who votes on leases
     Voters(VotersArgs),
     /// Show a store that the nodes do not follow, and sign it

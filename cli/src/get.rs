@@ -293,7 +293,7 @@ fn chosen<T: DeserializeOwned>(
         return fetch(client, selection, io);
     }
     let (mut items, exit) = if selection.names.is_empty() {
-        (client.get::<List<Value>>(&choice.folder(selection.kind))?.items, Exit::Done)
+        (client.list::<Value>(&choice.folder(selection.kind))?.items, Exit::Done)
     } else {
         fetch::<Value>(client, selection, io)?
     };

@@ -19,6 +19,7 @@ mod habits;
 mod held;
 mod input;
 mod io;
+mod kv;
 mod node;
 mod output;
 mod recover;
@@ -84,6 +85,7 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Switchover(args) => switchover::run(&args, &connect()?, io),
         Command::Failovers(args) => failovers::run(&args, &connect()?, io),
         Command::Db(args) => db::run(&args, &connect()?, io),
+        Command::Kv(args) => kv::run(&args, &connect()?, io),
         Command::Voters(args) => voters::run(&args, &connect()?, io),
         Command::Recover(args) => recover::run(&args, &connect()?, io),
         Command::Init(args) => setup::init(&args, io),

@@ -145,11 +145,7 @@ enum Ended {
     Trouble(String),
 }
 
-async fn list_and_follow<T>(
-    source: &mut Source<T>,
-    sender: &mpsc::Sender<(Change<T>, u64)>,
-    relists: &mut mpsc::Receiver<()>,
-) -> Ended {
+async fn list_and_follow<T>(source: &mut Source<T>, sender: &mpsc::Sender<(Change<T>, u64)>, relists: &mut mpsc::Receiver<()>) -> Ended {
     source.connected.mark_unchanged();
     let mut listed = BTreeMap::new();
     let mut expected = 1;
