@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
-use cluster_bus::{Bucket, Bus, Change, ConnectError, Names, Watch};
+use cluster_bus::{Bucket, Bus, Change, ConnectError, Names, SharedState, Watch};
 use cluster_fence::{TABLE, Table};
 use cluster_lease::types::{BootId, ClusterId, Instance, NodeName};
 use cluster_schemas::assignment::Order;
@@ -231,6 +231,10 @@ pub async fn serve<U: Units, V: Vips>(
         node: config.node.clone(),
         address: id.address.clone(),
         names: Names::new(&config.cluster),
+        state: Arc::new(SharedState::new(bus.clone(), &config.node)),
+        followers: Arc::default(),
+        rings: Arc::default(),
+        grants: local::grants::Grants::default(),
         bus: bus.clone(),
         status: outputs.status.subscribe(),
         assignment: outputs.assignment.subscribe(),

@@ -14,6 +14,7 @@ use crate::events::EventsArgs;
 use crate::explain::ExplainArgs;
 use crate::failovers::FailoversArgs;
 pub(crate) use crate::get::GetArgs;
+use crate::kv::KvArgs;
 use crate::node::NodeArgs;
 use crate::recover::RecoverArgs;
 use crate::setup;
@@ -100,6 +101,8 @@ pub(crate) enum Command {
     Failovers(FailoversArgs),
     /// Look after the database of a Singleton
     Db(DbArgs),
+    /// Read and write the shared state of an app
+    Kv(KvArgs),
     /// Change who votes on leases
     Voters(VotersArgs),
     /// Show a store that the nodes do not follow, and sign it

@@ -23,6 +23,7 @@ mod habits;
 mod held;
 mod input;
 mod io;
+mod kv;
 mod node;
 mod output;
 mod placement;
@@ -95,6 +96,7 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Switchover(args) => switchover::run(&args, &connect()?, io),
         Command::Failovers(args) => failovers::run(&args, &connect()?, io),
         Command::Db(args) => db::run(&args, &connect()?, io),
+        Command::Kv(args) => kv::run(&args, &connect()?, io),
         Command::Voters(args) => voters::run(&args, &connect()?, io),
         Command::Wait(args) => wait::run(&args, connect, io),
         Command::Create(args) => create::run(&args, connect, io),

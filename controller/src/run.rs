@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
-use cluster_bus::{Bus, ConnectError, Names};
+use cluster_bus::{Bus, ConnectError, Names, SharedState};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -92,6 +92,7 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
     let shared = Arc::new(Api {
         bus: bus.clone(),
         world: world.clone(),
+        state: SharedState::new(bus.clone(), &config.name),
         stores: tokio::sync::OnceCell::new(),
         events,
         cluster: config.cluster.clone(),

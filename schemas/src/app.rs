@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::failover::{FailoverSpec, QuorumLoss};
+use crate::grants::Grant;
 use crate::health::HealthSpec;
 use crate::hooks::HooksSpec;
 use crate::resources::{Amounts, Resources};
@@ -16,7 +17,7 @@ use crate::update::UpdateSpec;
 
 // Patterns for the JSON Schema, so that editors see mistakes early. The rules themselves, with their messages, are in `manifest`; the
 // corpus of invalid manifests holds the two together.
-const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+pub(crate) const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 const LABEL_KEY_PATTERN: &str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$";
 const LABEL_VALUE_PATTERN: &str = "^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$";
 pub(crate) const NO_CONTROL_PATTERN: &str = r"^[^\x00-\x08\x0A-\x1F\x7F]*$";
@@ -168,6 +169,10 @@ pub struct AppSpec {
     #[schemars(extend("examples" = [{ "maxUnavailable": 1 }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateSpec>,
+    /// What other Apps may do with its shared state, locks and messages; nothing when absent.
+    #[schemars(length(max = 64), extend("examples" = [[{ "app": "reports", "rights": ["StateRead"] }]]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
     /// Which nodes may run it, and which it prefers.
     #[schemars(extend("examples" = [{ "nodeSelector": { "disk": "ssd" } }]))]
     #[serde(default, skip_serializing_if = "Placement::is_empty")]

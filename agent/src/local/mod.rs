@@ -6,10 +6,13 @@
 
 pub mod caller;
 pub mod events;
+pub mod grants;
 pub mod peer;
 mod problem;
+pub mod ring;
 mod selves;
 pub mod socket;
+pub mod state;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +24,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::get;
-use cluster_bus::{Bus, Names};
+use cluster_bus::{Bus, Names, SharedState};
 use cluster_schemas::{Assignment, NodeStatus};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -56,6 +59,14 @@ pub struct Local {
     pub status: watch::Receiver<NodeStatus>,
     /// What this node is to do; none before the first assignment.
     pub assignment: watch::Receiver<Option<Arc<Assignment>>>,
+    /// Applications' shared state.
+    pub state: Arc<SharedState>,
+    /// What of it is followed here.
+    pub followers: Arc<state::follower::Followers>,
+    /// The rings that are followed here.
+    pub rings: Arc<ring::Rings>,
+    /// What Apps let each other do.
+    pub grants: grants::Grants,
     /// The agent's own user: processes of it that are of no App may ask for all, as root may.
     pub uid: u32,
 }
@@ -63,6 +74,10 @@ pub struct Local {
 /// All routes.
 pub fn router(local: Arc<Local>) -> Router {
     Router::new()
+        .route("/v1/kv", get(state::list))
+        .route("/v1/kv/{*key}", get(state::get).put(state::put).delete(state::delete))
+        .route("/v1/ring/{app}", get(ring::get))
+        .route("/v1/ring/{app}/owner", get(ring::owner))
         .route("/v1/self", get(selves::get))
         .fallback(|| async { LocalError::not_found("there is nothing at this path; see docs/local-api.md") })
         .method_not_allowed_fallback(|| async {

@@ -13,6 +13,7 @@ mod query;
 mod recovery;
 mod rings;
 mod roles;
+mod state;
 mod voters;
 mod watch;
 
@@ -23,7 +24,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Json, Router, middleware};
-use cluster_bus::{Bucket, Bus, CordonOrder, HandoverOrder, Kv, RecoveryRecord, Removal, StoreMark, VotersOrder};
+use cluster_bus::{Bucket, Bus, CordonOrder, HandoverOrder, Kv, RecoveryRecord, Removal, SharedState, StoreMark, VotersOrder};
 use cluster_schemas::App;
 use cluster_schemas::api::VersionInfo;
 use tokio::net::TcpListener;
@@ -78,6 +79,8 @@ pub struct Api {
     pub bus: Bus,
     /// Caches.
     pub world: SharedWorld,
+    /// Applications' shared state.
+    pub state: SharedState,
     /// The buckets; none until they could be opened.
     pub stores: tokio::sync::OnceCell<Stores>,
     /// What happened.
@@ -120,6 +123,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/apps/{name}/database/accept-loss", post(databases::accept_loss))
         .route("/v1/apps/{name}/database/divergences/{node}/{file}", get(databases::divergence))
         .route("/v1/apps/{name}/database/verify/{node}", post(databases::verify))
+        .route("/v1/apps/{name}/kv", get(state::list))
+        .route("/v1/apps/{name}/kv/{*key}", get(state::get).put(state::put).delete(state::delete))
         .route("/v1/nodes", get(list::nodes))
         .route("/v1/nodes/{name}", get(list::node).delete(nodes::delete))
         .route("/v1/nodes/{name}/cordon", put(operate::cordon).delete(operate::uncordon))

@@ -12,7 +12,8 @@ use cluster_schemas::api::{FieldProblem, Problem};
 pub struct ApiError(Problem);
 
 impl ApiError {
-    fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
+    /// An error of any status; `kind` is the word that programs go by.
+    pub fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
         Self(Problem {
             kind: kind.to_owned(),
             title: status.canonical_reason().unwrap_or("error").to_owned(),

@@ -13,6 +13,7 @@ use crate::PAYLOAD_MAX;
 use crate::config::NatsConfig;
 use crate::kv::{Kv, KvError};
 use crate::names::{Bucket, Names};
+use crate::shared_state::DELETIONS_KEPT;
 
 /// A dead server is found after two of these without an answer.
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(1);
@@ -147,6 +148,8 @@ impl Bus {
                     bucket: name.clone(),
                     num_replicas: self.replicas,
                     history: 1,
+                    // Only what applications store goes by itself, and is remembered as gone for a while.
+                    limit_markers: (bucket == Bucket::AppData).then_some(DELETIONS_KEPT),
                     max_value_size: i32::try_from(PAYLOAD_MAX).unwrap_or(i32::MAX),
                     ..kv::Config::default()
                 };

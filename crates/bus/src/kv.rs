@@ -244,7 +244,8 @@ impl<T: Serialize + DeserializeOwned> Kv<T> {
         T: Send + 'static,
     {
         let (store, client, connected) = (self.store.clone(), self.bus.client.clone(), self.bus.connected.subscribe());
-        Watch::start(Source { store, filter: filter.to_owned(), client, connected, checked })
+        let read = |key: &str, gone: bool, payload: &[u8]| (!gone).then(|| decode(key, payload));
+        Watch::start(Source { store, filter: filter.to_owned(), client, connected, checked, read })
     }
 
     /// Revision of the marker that a deletion left, if that is the key's last message.

@@ -17,6 +17,7 @@ mod lease_link;
 pub mod lease_wire;
 mod names;
 mod records;
+mod shared_state;
 mod watch;
 
 pub use beats::{Beat, Beats, ForceOrder};
@@ -28,6 +29,9 @@ pub use kv::{KeyState, Kv, KvError, LeaderRecord, Revised};
 pub use lease_link::{Arrived, LeaseLink, server_orders};
 pub use names::{Bucket, CORDON_PREFIX, HANDOVER_PREFIX, LEADER_KEY, MARK_KEY, Names, RECOVERY_KEY, REMOVAL_PREFIX, VOTERS_KEY};
 pub use records::{CordonOrder, HandoverOrder, RecoveryRecord, Removal, StoreMark, VotersOrder};
+pub use shared_state::{
+    DELETIONS_KEPT, Expect, Found, STATE_KEY_MAX, STATE_TTL, STATE_VALUE_MAX, SharedState, StateError, check_state_key,
+};
 pub use watch::{Change, Watch};
 
 /// Largest message or stored value, in bytes (rule N6).

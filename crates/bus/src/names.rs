@@ -23,6 +23,8 @@ pub const VOTERS_KEY: &str = "voters";
 pub enum Bucket {
     /// Desired: Apps by name. `resourceVersion` is the revision.
     Apps,
+    /// Applications' shared state, `APP.KEY`, as raw bytes.
+    AppData,
     /// What agents register: nodes by name.
     Nodes,
     /// Observed: `node.N` by the agents, `app.A` by the leading controller, `active.A` by who became active.
@@ -33,10 +35,11 @@ pub enum Bucket {
 
 impl Bucket {
     /// All buckets.
-    pub const ALL: [Self; 4] = [Self::Apps, Self::Nodes, Self::Status, Self::Assignments];
+    pub const ALL: [Self; 5] = [Self::Apps, Self::Nodes, Self::Status, Self::Assignments, Self::AppData];
 
     const fn suffix(self) -> &'static str {
         match self {
+            Self::AppData => "app-data",
             Self::Apps => "apps",
             Self::Nodes => "nodes",
             Self::Status => "status",

@@ -7,12 +7,12 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
 use async_nats::jetstream::kv::Store;
 use async_nats::jetstream::stream::{LastRawMessageError, LastRawMessageErrorKind};
 use futures_util::StreamExt;
-use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use crate::kv::{KV_OPERATION, Revised, decode};
+use crate::kv::{KvError, Revised};
+use crate::shared_state::is_gone;
 
 /// Changes that may wait for the reader; then the watch itself waits, and NATS buffers.
 const CHANGES_WAITING: usize = 256;
@@ -72,8 +72,8 @@ impl<T> Drop for Watch<T> {
     }
 }
 
-impl<T: DeserializeOwned + Send + 'static> Watch<T> {
-    pub(crate) fn start(source: Source) -> Self {
+impl<T: Send + 'static> Watch<T> {
+    pub(crate) fn start(source: Source<T>) -> Self {
         let (sender, changes) = mpsc::channel(CHANGES_WAITING);
         let (relist, relists) = mpsc::channel(1);
         let task = tokio::spawn(follow(source, sender, relists));
@@ -104,8 +104,11 @@ impl<T: DeserializeOwned + Send + 'static> Watch<T> {
     }
 }
 
+/// What a message says of its key, with whether it says that the key is gone; none where that is what shall be told as a deletion.
+pub(crate) type Read<T> = fn(&str, bool, &[u8]) -> Option<Result<T, KvError>>;
+
 /// What a watch reads from.
-pub(crate) struct Source {
+pub(crate) struct Source<T> {
     pub(crate) store: Store,
     pub(crate) filter: String,
     pub(crate) client: async_nats::Client,
@@ -116,9 +119,10 @@ pub(crate) struct Source {
     /// A consumer lives on one server. One that was cut off with that server's copy of the stream goes on saying that it lives, and is
     /// not told of what the copy catches up with later (seen on 2.15.1) until the next write under its filter.
     pub(crate) checked: bool,
+    pub(crate) read: Read<T>,
 }
 
-async fn follow<T: DeserializeOwned>(mut source: Source, sender: mpsc::Sender<(Change<T>, u64)>, mut relists: mpsc::Receiver<()>) {
+async fn follow<T>(mut source: Source<T>, sender: mpsc::Sender<(Change<T>, u64)>, mut relists: mpsc::Receiver<()>) {
     let mut failures = 0_u32;
     loop {
         match list_and_follow(&mut source, &sender, &mut relists).await {
@@ -141,11 +145,7 @@ enum Ended {
     Trouble(String),
 }
 
-async fn list_and_follow<T: DeserializeOwned>(
-    source: &mut Source,
-    sender: &mpsc::Sender<(Change<T>, u64)>,
-    relists: &mut mpsc::Receiver<()>,
-) -> Ended {
+async fn list_and_follow<T>(source: &mut Source<T>, sender: &mpsc::Sender<(Change<T>, u64)>, relists: &mut mpsc::Receiver<()>) -> Ended {
     source.connected.mark_unchanged();
     let mut listed = BTreeMap::new();
     let mut expected = 1;
@@ -158,7 +158,7 @@ async fn list_and_follow<T: DeserializeOwned>(
             return Ok(messages);
         }
         loop {
-            let delivered = next_delivery::<T>(&mut messages, &source.store, &mut expected).await?;
+            let delivered = next_delivery(&mut messages, &source.store, source.read, &mut expected).await?;
             newest = newest.max(delivered.sequence);
             match delivered.change {
                 Change::Put { key, entry } => {
@@ -204,7 +204,7 @@ async fn list_and_follow<T: DeserializeOwned>(
             again = source.connected.changed() => {
                 return if again.is_ok() { Ended::Relist } else { Ended::Trouble("the connection was given up".to_owned()) };
             }
-            next = next_delivery(&mut messages, &source.store, &mut expected) => match next {
+            next = next_delivery(&mut messages, &source.store, source.read, &mut expected) => match next {
                 Ok(delivered) => {
                     newest = newest.max(delivered.sequence);
                     if sender.send((delivered.change, newest)).await.is_err() {
@@ -218,7 +218,7 @@ async fn list_and_follow<T: DeserializeOwned>(
 }
 
 /// A consumer of the last value of each matching key, and of all that follow. In memory and without acknowledgements: it writes nothing.
-async fn consume(source: &Source) -> Result<push::Messages, String> {
+async fn consume<T>(source: &Source<T>) -> Result<push::Messages, String> {
     let config = push::Config {
         deliver_subject: source.client.new_inbox(),
         description: Some("clusterctl watch".to_owned()),
@@ -253,11 +253,7 @@ async fn check(store: Store, subject: String) -> Result<Option<u64>, LastRawMess
 }
 
 /// The next value. `expected` counts what the consumer sends: a gap means that something was lost on the way.
-async fn next_delivery<T: DeserializeOwned>(
-    messages: &mut push::Messages,
-    store: &Store,
-    expected: &mut u64,
-) -> Result<Delivered<T>, String> {
+async fn next_delivery<T>(messages: &mut push::Messages, store: &Store, read: Read<T>, expected: &mut u64) -> Result<Delivered<T>, String> {
     let message = match messages.next().await {
         Some(Ok(message)) => message,
         Some(Err(error)) => return Err(error.to_string()),
@@ -269,14 +265,11 @@ async fn next_delivery<T: DeserializeOwned>(
     }
     *expected += 1;
     let key = message.subject.strip_prefix(store.prefix.as_str()).unwrap_or(message.subject.as_str()).to_owned();
-    let deleted = message.headers.as_ref().and_then(|h| h.get(KV_OPERATION)).is_some_and(|op| op.as_str() != "PUT");
-    let change = if deleted {
-        Change::Deleted { key }
-    } else {
-        match decode(&key, &message.payload) {
-            Ok(value) => Change::Put { key, entry: Revised { value, revision: info.stream_sequence } },
-            Err(error) => Change::Unreadable { why: format!("{error}: {}", source_of(&error)), key },
-        }
+    let deleted = message.headers.as_ref().is_some_and(is_gone);
+    let change = match read(&key, deleted, &message.payload) {
+        None => Change::Deleted { key },
+        Some(Ok(value)) => Change::Put { key, entry: Revised { value, revision: info.stream_sequence } },
+        Some(Err(error)) => Change::Unreadable { why: format!("{error}: {}", source_of(&error)), key },
     };
     Ok(Delivered { change, pending: info.pending, sequence: info.stream_sequence })
 }

@@ -144,6 +144,8 @@ rules! {
     HooksRefused => "hooks-refused",
     /// A time-out that cannot be read, or one that is too long.
     HookTimeout => "hook-timeout",
+    /// A grant to an App that cannot exist, that stands there twice, or to itself; or one without rights, or with one twice.
+    Grants => "grants",
     /// `health` without a check, or with several.
     HealthCheck => "health-check",
     /// A time of `health` that cannot be read, or is out of its range.

@@ -1,6 +1,7 @@
 //! The second pass, second half: the rules for values and across fields, on an App that has the right shape.
 
 mod changes;
+mod grants;
 mod health;
 mod network;
 mod placement;
@@ -40,6 +41,7 @@ pub(super) fn check(app: &App, bad: &Bad, problems: &mut Problems) {
     checker.placement();
     checker.changes();
     checker.health();
+    checker.grants();
 }
 
 struct Checker<'a> {

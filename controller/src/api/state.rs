@@ -1,0 +1,136 @@
+//! Applications' shared state, for people and scripts anywhere; processes of Apps use the local API of their node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use cluster_bus::{Change, Expect, STATE_TTL, StateError};
+use cluster_schemas::state::{StateEntry, StateList, StatePut, StateWritten};
+use serde::Deserialize;
+
+use super::apps::{apps_of, no_app};
+use super::{Api, ApiError};
+
+/// Most keys of one list.
+const LIST_MAX: usize = 1000;
+/// Longest wait for a list.
+const LIST_WAIT: Duration = Duration::from_secs(5);
+
+impl From<StateError> for ApiError {
+    fn from(error: StateError) -> Self {
+        let text = error.to_string();
+        match error {
+            StateError::Key { .. } => Self::bad_request(text),
+            StateError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", text),
+            StateError::Conflict { .. } => Self::conflict(text),
+            StateError::Unavailable { .. } => Self::unavailable(text),
+            // No status that clients take for "try again": the write may have happened.
+            StateError::Unknown { .. } => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "unknown-outcome", text),
+        }
+    }
+}
+
+fn known(api: &Api, name: &str) -> Result<(), ApiError> {
+    let world = api.world.read();
+    if apps_of(&world)?.contains_key(name) { Ok(()) } else { Err(no_app(name)) }
+}
+
+/// Parameters of a list.
+#[derive(Debug, Deserialize)]
+pub struct ListQuery {
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    after: String,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/apps/NAME/kv`
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<StateList>, ApiError> {
+    let Query(ListQuery { prefix, after, limit }) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    known(&api, &name)?;
+    let mut watch = api.state.watch(&name).await?;
+    let listed = async {
+        loop {
+            match watch.next().await {
+                Some(Change::Listed(all)) => return Some(all),
+                Some(_) => {}
+                None => return None,
+            }
+        }
+    };
+    let all = tokio::time::timeout(LIST_WAIT, listed).await.ok().flatten();
+    let all = all.ok_or_else(|| ApiError::unavailable("the store cannot be listed now"))?;
+    let limit = limit.unwrap_or(LIST_MAX).clamp(1, LIST_MAX);
+    let mut items: Vec<StateEntry> = all
+        .into_iter()
+        .filter_map(|(key, entry)| {
+            let key = key.strip_prefix(&name)?.strip_prefix('.')?.to_owned();
+            let size = u64::try_from(entry.value?.len()).unwrap_or(u64::MAX);
+            (key.starts_with(&prefix) && key > after).then_some(StateEntry { key, revision: entry.revision, size, value: None })
+        })
+        .take(limit + 1)
+        .collect();
+    let more = items.len() > limit;
+    items.truncate(limit);
+    Ok(Json(StateList { items, more }))
+}
+
+/// `GET /v1/apps/NAME/kv/KEY`
+pub async fn get(State(api): State<Arc<Api>>, Path((name, key)): Path<(String, String)>) -> Result<Json<StateEntry>, ApiError> {
+    known(&api, &name)?;
+    let found = api.state.read(&name, &key).await?;
+    let value = found.value.ok_or_else(|| ApiError::not_found(format!("App {name:?} has no key {key:?}")))?;
+    let size = u64::try_from(value.len()).unwrap_or(u64::MAX);
+    let value = String::from_utf8(value).map_err(|_| {
+        ApiError::new(StatusCode::NOT_ACCEPTABLE, "not-text", format!("{key}: the value is no text; read it by the local API of a node"))
+    })?;
+    Ok(Json(StateEntry { key, revision: found.revision, size, value: Some(value) }))
+}
+
+/// `PUT /v1/apps/NAME/kv/KEY`
+pub async fn put(
+    State(api): State<Arc<Api>>,
+    Path((name, key)): Path<(String, String)>,
+    body: Result<Json<StatePut>, JsonRejection>,
+) -> Result<Json<StateWritten>, ApiError> {
+    let Json(body) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    known(&api, &name)?;
+    let expect = match (body.create, body.revision) {
+        (false, None) => Expect::Any,
+        (true, None) => Expect::Absent,
+        (false, Some(revision)) if revision > 0 => Expect::Revision(revision),
+        _ => return Err(ApiError::bad_request("give either `create` or a `revision` above 0")),
+    };
+    let ttl = body.ttl_seconds.map(Duration::from_secs);
+    if ttl.is_some_and(|ttl| !(STATE_TTL.0..=STATE_TTL.1).contains(&ttl)) {
+        return Err(ApiError::bad_request(format!("ttlSeconds: from {} to {}", STATE_TTL.0.as_secs(), STATE_TTL.1.as_secs())));
+    }
+    let revision = api.state.write(&name, &key, body.value.into_bytes(), expect, ttl).await?;
+    Ok(Json(StateWritten { key, revision }))
+}
+
+/// Parameters of a deletion.
+#[derive(Debug, Deserialize)]
+pub struct DeleteQuery {
+    revision: Option<u64>,
+}
+
+/// `DELETE /v1/apps/NAME/kv/KEY`
+pub async fn delete(
+    State(api): State<Arc<Api>>,
+    Path((name, key)): Path<(String, String)>,
+    query: Result<Query<DeleteQuery>, QueryRejection>,
+) -> Result<Json<StateWritten>, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    known(&api, &name)?;
+    let revision = api.state.delete(&name, &key, query.revision.map_or(Expect::Any, Expect::Revision)).await?;
+    Ok(Json(StateWritten { key, revision }))
+}
