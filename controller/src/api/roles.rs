@@ -5,7 +5,7 @@
 use cluster_schemas::access::Role;
 
 /// Least role by method and path, as the router writes it, where it is not what the rule above says.
-const LEAST: [(&str, &str, Role); 14] = [
+const LEAST: [(&str, &str, Role); 12] = [
     ("PUT", "/v1/apps/{name}", Role::Deployer),
     ("DELETE", "/v1/apps/{name}", Role::Deployer),
     ("POST", "/v1/apps/{name}/switchover", Role::Deployer),
@@ -20,8 +20,6 @@ const LEAST: [(&str, &str, Role); 14] = [
     // A plan stores nothing; carrying one out does.
     ("POST", "/v1/plan", Role::Viewer),
     ("POST", "/v1/apply", Role::Deployer),
-    ("PUT", "/v1/sets/{name}", Role::Deployer),
-    ("DELETE", "/v1/sets/{name}", Role::Deployer),
 ];
 
 /// The least role for a request; `path` as the router writes it.

@@ -15,7 +15,7 @@ const OTHERWISE: [(&str, &str, &str); 7] = [
     ("GET", "/v1/apps/{name}/database/divergences/{node}/{file}", "deployer"),
     ("POST", "/v1/plan", "viewer"),
 ];
-/// Routes of applications' state, plans and sets: a deployer's, whatever the method, but for reading sets.
+/// Routes of applications' state, and the one that carries plans out: a deployer's, whatever the method.
 const OF_DEPLOYERS: [&str; 2] = ["/v1/apps/{name}/kv", "/v1/apply"];
 
 /// Methods and paths of all routes, as the router's source has them.
@@ -40,7 +40,7 @@ fn routes() -> Vec<(String, String)> {
 }
 
 fn least(method: &str, path: &str) -> &'static str {
-    if OF_DEPLOYERS.iter().any(|folder| path.starts_with(folder)) || (path.starts_with("/v1/sets/") && method != "GET") {
+    if OF_DEPLOYERS.iter().any(|folder| path.starts_with(folder)) {
         return "deployer";
     }
     let otherwise = OTHERWISE.iter().find(|(m, p, _)| *m == method && *p == path).map(|(.., role)| *role);
