@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::thread;
+use std::time::Duration;
 
 use clap::Args;
 use cluster_schemas::event::{Event, Events};
@@ -16,8 +17,9 @@ use crate::output::document;
 use crate::output::table::Table;
 use crate::resource::{self, Kind};
 use crate::select::format::{Output, OutputParser};
-use crate::watch::POLL_INTERVAL;
 
+/// How often a watch looks: a look costs a controller one copy of its list.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Events of an object that `describe` shows.
 const DESCRIBED_MAX: usize = 10;
 

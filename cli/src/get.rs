@@ -3,6 +3,7 @@
 use clap::Args;
 use cluster_schemas::Assignment;
 use cluster_schemas::api::{AppView, NodeView};
+use cluster_schemas::watch::WatchKind;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -22,8 +23,9 @@ use crate::select::format::{Output, OutputParser};
 use crate::select::labels::Selector;
 use crate::select::path::{self, Path};
 use crate::sets;
+use crate::stream::Watched;
 use crate::suggest;
-use crate::watch::{self, Change, Known};
+use crate::watch::{Change, Known};
 
 /// `get`.
 #[derive(Debug, Args)]
@@ -84,10 +86,12 @@ impl Choice {
         self.selector.is_some() || self.sort_by.is_some()
     }
 
+    fn selects(&self, item: &Value) -> bool {
+        self.selector.as_ref().is_none_or(|selector| selector.matches(item))
+    }
+
     fn apply(&self, items: &mut Vec<Value>) {
-        if let Some(selector) = &self.selector {
-            items.retain(|item| selector.matches(item));
-        }
+        items.retain(|item| self.selects(item));
         if let Some(path) = &self.sort_by {
             items.sort_by(|a, b| path::order(path.first(a), path.first(b)));
         }
@@ -215,38 +219,59 @@ fn document_text(value: &Value, args: &GetArgs) -> String {
 fn follow(selections: &[Selection], client: &Client, args: &GetArgs, choice: &Choice, io: &mut Io<'_>) -> Result<Exit, CliError> {
     let Some(selection) = selections.first() else { return Ok(Exit::Done) };
     let kind = selection.kind;
-    let mut known = Known::default();
-    let (mut shown, mut first, mut said) = (Vec::new(), true, false);
-    loop {
-        let mut lost = |error: &_| {
-            if !std::mem::replace(&mut said, true) {
-                io.note(format_args!("warning: {error}\nstill watching"));
+    let wanted = |item: &Value| {
+        let named = |name: &str| selection.names.is_empty() || selection.names.iter().any(|n| n == name);
+        kind.name_in(item).is_some_and(named)
+    };
+    let path = choice.folder(kind);
+    let list = client.list::<Value>(&path)?;
+    let mut items = list.items;
+    items.retain(wanted);
+    choice.apply(&mut items);
+    if let Some(missing) = selection.names.iter().find(|name| !items.iter().any(|item| kind.name_in(item) == Some(name.as_str()))) {
+        return Err(not_found(client, kind, missing));
+    }
+    let (mut known, mut shown) = (Known::default(), Vec::new());
+    let first = known.update(kind, items);
+    if !args.watch_only {
+        print_changes(kind, &first, &mut shown, args, io)?;
+    }
+    let mut watch = client.watch::<Value>(&path, Some(&list.resource_version), None);
+    // What is there, while a watch that had to begin anew tells it.
+    let mut anew: Option<Vec<Value>> = None;
+    while let Some(watched) = watch.next()? {
+        let event = match watched {
+            Watched::Event(event) => event,
+            Watched::Anew => {
+                anew = Some(Vec::new());
+                continue;
             }
         };
-        let mut items = watch::list(client, &choice.folder(kind), &mut lost)?;
-        said = false;
-        items.retain(|item| selection.names.is_empty() || kind.name_in(item).is_some_and(|name| selection.names.iter().any(|n| n == name)));
-        choice.apply(&mut items);
-        if let Some(missing) =
-            selection.names.iter().find(|name| first && !items.iter().any(|item| kind.name_in(item) == Some(name.as_str())))
-        {
-            return Err(not_found(client, kind, missing));
-        }
-        let changes = known.update(kind, items);
-        let quiet = std::mem::take(&mut first) && args.watch_only;
-        for change in &changes {
-            if let Change::Gone(object) = change {
-                io.remark(format_args!("{}/{} is gone", kind.singular(), kind.name_in(object).unwrap_or_default()));
+        let object = event.object.filter(|object| wanted(object) && choice.selects(object));
+        let changes = match (event.kind, object, &mut anew) {
+            (WatchKind::Bookmark, _, all) => all.take().map(|items| known.update(kind, items)).unwrap_or_default(),
+            (WatchKind::Added | WatchKind::Modified, Some(object), Some(all)) => {
+                all.push(object);
+                Vec::new()
             }
-        }
-        if !changes.is_empty() && !quiet {
-            print_changes(kind, &changes, &mut shown, args, io)?;
-        }
-        std::thread::sleep(watch::POLL_INTERVAL);
+            (WatchKind::Added | WatchKind::Modified, Some(object), None) => known.put(kind, object).into_iter().collect(),
+            (WatchKind::Deleted, ..) => known.remove(&event.name).into_iter().collect(),
+            _ => Vec::new(),
+        };
+        print_changes(kind, &changes, &mut shown, args, io)?;
     }
+    Ok(Exit::Done)
 }
 
 fn print_changes(kind: Kind, changes: &[Change], shown: &mut Vec<Value>, args: &GetArgs, io: &mut Io<'_>) -> Result<(), CliError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    for change in changes {
+        if let Change::Gone(object) = change {
+            io.remark(format_args!("{}/{} is gone", kind.singular(), kind.name_in(object).unwrap_or_default()));
+        }
+    }
     let objects = changes.iter().filter_map(|change| if let Change::Now(object) = change { Some(object) } else { None });
     match args.output.plain() {
         Format::Table | Format::Wide => {
@@ -262,6 +287,13 @@ fn print_changes(kind: Kind, changes: &[Change], shown: &mut Vec<Value>, args: &
             io.out(&lines)
         }
         Format::Name => io.out(&objects.filter_map(|object| name_line(kind, object)).collect::<String>()),
+        Format::Json | Format::Yaml if matches!(args.output, Output::Columns(_)) => {
+            let items = json!({ "items": objects.collect::<Vec<_>>() });
+            let text = args.output.of_paths(&items, args.no_headers || !shown.is_empty()).unwrap_or_default();
+            // Headers once: something was shown.
+            shown.resize(1, Value::Null);
+            io.out(&text)
+        }
         Format::Json | Format::Yaml => {
             for object in objects {
                 let text = document_text(object, args);

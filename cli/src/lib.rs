@@ -34,7 +34,6 @@ mod ring;
 mod select;
 mod sets;
 mod setup;
-#[cfg_attr(not(test), expect(dead_code, reason = "get --watch and wait are about to read it"))]
 mod stream;
 mod suggest;
 mod switchover;

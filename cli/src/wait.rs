@@ -8,7 +8,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use cluster_schemas::api::List;
 use serde_json::Value;
 
 use crate::args::{FileArgs, duration};
@@ -263,7 +262,7 @@ fn look(whom: &Whom, client: &Client, end: Instant, targets: &mut BTreeMap<(Kind
             }
         }
         Whom::Matching(kind, selector) => {
-            let all = client.get_within::<List<Value>>(&format!("/v1/{}", kind.plural()), budget())?.items;
+            let all = client.list_within::<Value>(&format!("/v1/{}", kind.plural()), budget())?.items;
             for object in all.into_iter().filter(|object| selector.as_ref().is_none_or(|selector| selector.matches(object))) {
                 if let Some(name) = kind.name_in(&object).map(str::to_owned) {
                     targets.entry((*kind, name.clone())).or_default();

@@ -1,18 +1,12 @@
 //! Changes of a list: what is new, other or gone since the last look.
 //!
-//! A look at the list once a second. Ages and loads, which never stand still, are no change.
+//! Ages and loads, which never stand still, are no change.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use cluster_schemas::api::List;
 use serde_json::Value;
 
-use crate::client::{Client, ClientError};
 use crate::resource::Kind;
-
-/// How often the list is looked at.
-pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What was seen last of each object.
 #[derive(Debug, Default)]
@@ -46,6 +40,20 @@ impl Known {
     }
 }
 
+impl Known {
+    /// Takes in one object that is new or other, and returns it if that is so.
+    pub(crate) fn put(&mut self, kind: Kind, item: Value) -> Option<Change> {
+        let name = kind.name_in(&item)?.to_owned();
+        let before = self.objects.insert(name, item.clone());
+        before.is_none_or(|before| steady(&before) != steady(&item)).then_some(Change::Now(item))
+    }
+
+    /// An object is gone; returns it if it was known.
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Change> {
+        self.objects.remove(name).map(Change::Gone)
+    }
+}
+
 /// The object without what changes all the time.
 fn steady(object: &Value) -> Value {
     let mut object = object.clone();
@@ -54,18 +62,6 @@ fn steady(object: &Value) -> Value {
         fields.remove("loadPercent");
     }
     object
-}
-
-/// The list of a kind, waiting while no controller answers.
-pub(crate) fn list(client: &Client, path: &str, lost: &mut impl FnMut(&ClientError)) -> Result<Vec<Value>, ClientError> {
-    loop {
-        match client.get::<List<Value>>(path) {
-            Ok(list) => return Ok(list.items),
-            Err(error @ ClientError::Unreachable { .. }) => lost(&error),
-            Err(error) => return Err(error),
-        }
-        std::thread::sleep(POLL_INTERVAL);
-    }
 }
 
 #[cfg(test)]

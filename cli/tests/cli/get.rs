@@ -220,14 +220,22 @@ fn a_watch_prints_what_changes_and_only_that() {
     let mut ready = waiting.clone();
     ready["status"]["ready"] = json!("1/1");
     let other = crate::world::app("other", "Spread", Value::Null);
-    let fake = Fake::new()
-        .on("GET /v1/apps", 200, &list(&[waiting.clone(), other.clone()]))
-        .on("GET /v1/apps", 200, &list(&[waiting, other.clone()]))
-        .on("GET /v1/apps", 200, &list(&[ready.clone(), other]))
-        .on("GET /v1/apps", 200, &list(&[ready]))
-        .on_text("GET /v1/apps", 500, "enough");
-    let run = fake.run(&["get", "apps", "-w", "-o", "custom-columns=N:.metadata.name,R:.status.ready", "--no-headers"]);
+    let event = |kind: &str, name: &str, revision: &str, object: &Value| {
+        let event = json!({"type": kind, "name": name, "resourceVersion": revision, "object": object});
+        format!("event: {kind}\nid: {revision}\ndata: {event}\n\n")
+    };
+    let mut all = list(&[waiting.clone(), other]);
+    all["resourceVersion"] = json!("1");
+    let changes =
+        event("MODIFIED", "db", "2", &waiting) + &event("MODIFIED", "db", "3", &ready) + &event("DELETED", "other", "4", &Value::Null);
+    let fake = Fake::new().on("GET /v1/apps", 200, &all).on_text("GET /v1/apps?watch=true&resourceVersion=1", 200, &changes).refuse(
+        "GET /v1/apps?watch=true&resourceVersion=4",
+        403,
+        "forbidden",
+        "enough",
+    );
+    let run = fake.run(&["get", "apps", "-w", "-o", "custom-columns=N:.metadata.name,R:.status.ready"]);
     let rows: Vec<String> = run.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    assert_eq!(rows, ["db 0/1", "other <none>", "db 1/1"], "{run:?}");
+    assert_eq!(rows, ["N R", "db 0/1", "other <none>", "db 1/1"], "{run:?}");
     assert!(run.code == 1 && run.err.contains("app/other is gone") && run.err.contains("enough"), "{run:?}");
 }

@@ -22,10 +22,11 @@ fn what_operators_type_works_against_it() {
     dev.until("the lease to be listed", || dev.says(&["get", "leases"]).contains("app/one").then_some(()));
 
     let told = |object: &str, reason: &str| dev.says(&["events", "--for", object]).contains(reason).then_some(());
-    for reason in ["Created", "Placed", "Active", "ReadyTrue", "TakenOver"] {
+    let taken_over = format!("{other} is active with epoch");
+    for reason in ["Created", "Placed", "Active", "ReadyTrue", &taken_over] {
         dev.until("what happened to be told", || told("app/one", reason));
     }
-    dev.until("the description to have it", || dev.says(&["describe", "app", "one"]).contains("TakenOver").then_some(()));
+    dev.until("the description to have it", || dev.says(&["describe", "app", "one"]).contains(&taken_over).then_some(()));
 
     dev.ok(&["node", "drain", other, "--timeout", "80s"]);
     dev.until("the drained node to have nothing", || active().filter(|node| node != other));
