@@ -64,28 +64,27 @@ fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
 #[must_use]
 pub fn unit_of(pid: i32) -> Option<String> {
     let group = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
-    // In a container without a namespace of its own for cgroups, all paths begin with what systemd itself is in.
-    let init = group(1).map(|text| path_of(&text).unwrap_or_default().to_owned()).unwrap_or_default();
-    service_in(&group(pid)?, &init)
+    service_in(&group(pid)?, &group(1).unwrap_or_default())
 }
 
-/// The service in a text of `/proc/PID/cgroup`, where systemd itself is in `init`.
+/// The service in a text of `/proc/PID/cgroup`, where systemd's own is `init`.
 fn service_in(text: &str, init: &str) -> Option<String> {
-    let root = init.strip_suffix("/init.scope").unwrap_or(init).trim_end_matches('/');
-    let below = path_of(text)?.strip_prefix(root)?;
-    // The first one: what a service makes below itself, as the manager of a user's services does, is not for others to name.
-    below
-        .split('/')
-        .find(|part| part.ends_with(".service") || part.ends_with(".scope"))
-        .filter(|unit| unit.ends_with(".service"))
-        .map(unescape)
+    // In hybrid mode systemd keeps both hierarchies alike; in a container there, it may keep one, and the other says the same of all.
+    [":", "name=systemd:"].into_iter().find_map(|hierarchy| {
+        let path = |text| path_of(text, hierarchy);
+        // In a container without a namespace of its own for cgroups, all paths begin with what systemd itself is in.
+        let init = path(init).unwrap_or_default();
+        let root = init.strip_suffix("/init.scope").unwrap_or(init).trim_end_matches('/');
+        let below = path(text)?.strip_prefix(root)?;
+        // The first one: what a service makes below itself, as the manager of a user's services does, is not for others to name.
+        let unit = below.split('/').find(|part| part.ends_with(".service") || part.ends_with(".scope"))?;
+        unit.ends_with(".service").then(|| unescape(unit))
+    })
 }
 
-/// The path in the unified hierarchy; in the one of systemd's own where there is no other.
-fn path_of(text: &str) -> Option<&str> {
-    let of = |prefix: &str| text.lines().find_map(|line| line.split_once(':')?.1.strip_prefix(prefix));
-    // In hybrid mode systemd keeps both alike.
-    of("name=systemd:").or_else(|| of(":"))
+/// The path in a hierarchy: the unified one, or the one of systemd's own.
+fn path_of<'a>(text: &'a str, hierarchy: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.split_once(':')?.1.strip_prefix(hierarchy))
 }
 
 /// systemd puts a `_` before names that cgroups would take for their own files.
@@ -99,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_unit_is_the_first_service_below_systemd() {
-        let unified = |path: &str| service_in(&format!("0::{path}\n"), "/init.scope");
+        let unified = |path: &str| service_in(&format!("0::{path}\n"), "0::/init.scope\n1:name=systemd:/init.scope\n");
         assert_eq!(unified("/system.slice/clusterctl-api.service").as_deref(), Some("clusterctl-api.service"));
         assert_eq!(unified("/system.slice/clusterctl-api.service/worker").as_deref(), Some("clusterctl-api.service"));
         assert_eq!(unified("/system.slice/system-worker.slice/worker@1.service").as_deref(), Some("worker@1.service"));
@@ -113,11 +112,14 @@ mod tests {
     #[test]
     fn hybrid_hierarchies_and_containers_are_read() {
         let hybrid = "12:cpuset:/\n1:name=systemd:/system.slice/nginx.service\n0::/system.slice/nginx.service\n";
-        assert_eq!(service_in(hybrid, "/init.scope").as_deref(), Some("nginx.service"));
+        assert_eq!(service_in(hybrid, "0::/init.scope\n1:name=systemd:/init.scope\n").as_deref(), Some("nginx.service"));
         let inside = "0::/lab.service/n1/payload/system.slice/nginx.service\n";
-        assert_eq!(service_in(inside, "/lab.service/n1/payload/init.scope").as_deref(), Some("nginx.service"));
+        assert_eq!(service_in(inside, "0::/lab.service/n1/payload/init.scope\n").as_deref(), Some("nginx.service"));
+        // The hierarchy that systemd of a container does not use says nothing.
+        let unused = "1:name=systemd:/\n0::/system.slice/nginx.service\n";
+        assert_eq!(service_in(unused, "1:name=systemd:/\n0::/init.scope\n").as_deref(), Some("nginx.service"));
         // What is not below systemd is none of its units.
-        assert_eq!(service_in("0::/../outside.service\n", "/inner/init.scope"), None);
+        assert_eq!(service_in("0::/../outside.service\n", "0::/inner/init.scope\n"), None);
     }
 
     #[test]
