@@ -120,6 +120,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/apps/{name}/database/accept-loss", post(databases::accept_loss))
         .route("/v1/apps/{name}/database/divergences/{node}/{file}", get(databases::divergence))
         .route("/v1/apps/{name}/database/verify/{node}", post(databases::verify))
+        .route("/v1/apps/{name}/database/work/{node}", get(databases::work).post(databases::begin))
         .route("/v1/nodes", get(list::nodes))
         .route("/v1/nodes/{name}", get(list::node).delete(nodes::delete))
         .route("/v1/nodes/{name}/cordon", put(operate::cordon).delete(operate::uncordon))

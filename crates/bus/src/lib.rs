@@ -17,6 +17,8 @@ mod lease_link;
 pub mod lease_wire;
 mod names;
 mod records;
+mod snapshots;
+mod streams;
 mod watch;
 
 pub use beats::{Beat, Beats, ForceOrder};
@@ -28,6 +30,8 @@ pub use kv::{KeyState, Kv, KvError, LeaderRecord, Revised};
 pub use lease_link::{Arrived, LeaseLink, server_orders};
 pub use names::{Bucket, CORDON_PREFIX, HANDOVER_PREFIX, LEADER_KEY, MARK_KEY, Names, RECOVERY_KEY, REMOVAL_PREFIX, VOTERS_KEY};
 pub use records::{CordonOrder, HandoverOrder, RecoveryRecord, Removal, StoreMark, VotersOrder};
+pub use snapshots::{SnapshotError, SnapshotStore, StoredSnapshot};
+pub use streams::{APPENDS_MAX, Append, Appended, DatabaseStream, StreamError, StreamState};
 pub use watch::{Change, Watch};
 
 /// Largest message or stored value, in bytes (rule N6).
