@@ -75,6 +75,9 @@ struct Cursor {
     offset: u64,
 }
 
+/// A message, where it leads to, and whether a snapshot begins with it.
+type Message = (Vec<u8>, Option<Position>, bool);
+
 /// A snapshot that goes out.
 struct Snapshot {
     spool: Spool,
@@ -151,8 +154,8 @@ impl Streaming {
         (self.backfill, self.cursor, self.snapshot) = (None, None, None);
     }
 
-    fn opened(&mut self, opened: Opened, chain: &Chain) {
-        let Opened { state, whole, last, after, .. } = opened;
+    fn opened(&mut self, opened: &Opened, chain: &Chain) {
+        let Opened { state, whole, last, after, .. } = *opened;
         self.owed = self.owed || !whole;
         self.first = if state.messages == 0 { state.last + 1 } else { state.first };
         self.backfill = Some(Backfill::new(chain.clone(), last, after.unwrap_or_default()));
@@ -196,11 +199,7 @@ impl Streaming {
     }
 
     /// What is to go out next, with where it leads to, and whether a snapshot begins with it. `None`: nothing, for now.
-    fn next<S: Storage>(
-        &mut self,
-        log: &TransactionLog<S>,
-        after: Position,
-    ) -> Result<Option<(Vec<u8>, Option<Position>, bool)>, LogError> {
+    fn next<S: Storage>(&mut self, log: &TransactionLog<S>, after: Position) -> Result<Option<Message>, LogError> {
         if let Some(snapshot) = &mut self.snapshot {
             if snapshot.is_out() {
                 return Ok(None);
@@ -403,7 +402,7 @@ impl Task {
             Told::Opened(Ok(opened)) => {
                 higher = opened.higher;
                 let chain = host.member().chain();
-                streaming.opened(opened, chain);
+                streaming.opened(&opened, chain);
             }
             Told::Looked(Ok(state)) => {
                 let begins = state.filter(|state| state.messages > 0).map(|state| state.first);

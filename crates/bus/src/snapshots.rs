@@ -58,7 +58,7 @@ impl DatabaseLink {
 }
 
 impl SnapshotStore {
-    fn failed(&self, why: impl ToString) -> SnapshotError {
+    fn failed(&self, why: &impl ToString) -> SnapshotError {
         SnapshotError { store: self.bucket.clone(), why: why.to_string() }
     }
 
@@ -70,13 +70,13 @@ impl SnapshotStore {
                 let name = format!("OBJ_{}", self.bucket);
                 let mut names = self.jetstream.stream_names();
                 while let Some(known) = names.next().await {
-                    if known.map_err(|error| self.failed(error))? == name {
-                        return Err(self.failed(error));
+                    if known.map_err(|error| self.failed(&error))? == name {
+                        return Err(self.failed(&error));
                     }
                 }
                 Ok(None)
             }
-            Err(error) => Err(self.failed(error)),
+            Err(error) => Err(self.failed(&error)),
         }
     }
 
@@ -95,7 +95,7 @@ impl SnapshotStore {
             None => {
                 let config =
                     Config { bucket: self.bucket.clone(), num_replicas: self.replicas, storage: StorageType::File, ..Config::default() };
-                self.jetstream.create_object_store(config).await.map_err(|error| self.failed(error))?
+                self.jetstream.create_object_store(config).await.map_err(|error| self.failed(&error))?
             }
         };
         let metadata = ObjectMetadata {
@@ -104,7 +104,7 @@ impl SnapshotStore {
             metadata: metadata.into_iter().collect(),
             ..ObjectMetadata::default()
         };
-        store.put(metadata, from).await.map(|_| ()).map_err(|error| self.failed(error))
+        store.put(metadata, from).await.map(|_| ()).map_err(|error| self.failed(&error))
     }
 
     /// All that are there, by name; none where there is no store.
@@ -113,10 +113,10 @@ impl SnapshotStore {
     /// The store cannot be reached.
     pub async fn list(&self) -> Result<Vec<StoredSnapshot>, SnapshotError> {
         let Some(store) = self.existing().await? else { return Ok(Vec::new()) };
-        let mut list = store.list().await.map_err(|error| self.failed(error))?;
+        let mut list = store.list().await.map_err(|error| self.failed(&error))?;
         let mut all = Vec::new();
         while let Some(object) = list.next().await {
-            let object = object.map_err(|error| self.failed(error))?;
+            let object = object.map_err(|error| self.failed(&error))?;
             let metadata = object.metadata.into_iter().collect();
             all.push(StoredSnapshot { name: object.name, metadata, bytes: object.size as u64 });
         }
@@ -129,16 +129,16 @@ impl SnapshotStore {
     /// # Errors
     /// It is not there, is damaged, cannot be reached, or `to` takes no more.
     pub async fn get(&self, name: &str, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), SnapshotError> {
-        let store = self.existing().await?.ok_or_else(|| self.failed("there is none"))?;
-        let mut object = store.get(name).await.map_err(|error| self.failed(error))?;
+        let store = self.existing().await?.ok_or_else(|| self.failed(&"there is none"))?;
+        let mut object = store.get(name).await.map_err(|error| self.failed(&error))?;
         let mut buffer = vec![0; BUFFER];
         loop {
-            let read = tokio::time::timeout(ANSWER, object.read(&mut buffer)).await.map_err(|_| self.failed("it does not go on"))?;
-            let count = read.map_err(|error| self.failed(error))?;
+            let read = tokio::time::timeout(ANSWER, object.read(&mut buffer)).await.map_err(|_| self.failed(&"it does not go on"))?;
+            let count = read.map_err(|error| self.failed(&error))?;
             let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
-            to.write_all(bytes).await.map_err(|error| self.failed(error))?;
+            to.write_all(bytes).await.map_err(|error| self.failed(&error))?;
         }
-        to.flush().await.map_err(|error| self.failed(error))
+        to.flush().await.map_err(|error| self.failed(&error))
     }
 
     /// Removes one.
@@ -147,6 +147,6 @@ impl SnapshotStore {
     /// The store cannot be reached, or it is not there.
     pub async fn remove(&self, name: &str) -> Result<(), SnapshotError> {
         let Some(store) = self.existing().await? else { return Ok(()) };
-        store.delete(name).await.map_err(|error| self.failed(error))
+        store.delete(name).await.map_err(|error| self.failed(&error))
     }
 }

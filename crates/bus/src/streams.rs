@@ -91,7 +91,7 @@ impl DatabaseLink {
 }
 
 impl DatabaseStream {
-    fn failed(&self, why: impl ToString) -> StreamError {
+    fn failed(&self, why: &impl ToString) -> StreamError {
         StreamError { stream: self.name.clone(), why: why.to_string() }
     }
 
@@ -113,8 +113,8 @@ impl DatabaseStream {
         match self.get().await {
             Ok(stream) => Ok(state(&stream)),
             // One of two that make it at the same moment finds that of the other.
-            Err(None) => self.jetstream.get_or_create_stream(config).await.map(|s| state(&s)).map_err(|e| self.failed(e)),
-            Err(Some(why)) => Err(self.failed(why)),
+            Err(None) => self.jetstream.get_or_create_stream(config).await.map(|s| state(&s)).map_err(|e| self.failed(&e)),
+            Err(Some(why)) => Err(self.failed(&why)),
         }
     }
 
@@ -126,7 +126,7 @@ impl DatabaseStream {
         match self.get().await {
             Ok(stream) => Ok(Some(state(&stream))),
             Err(None) => Ok(None),
-            Err(Some(why)) => Err(self.failed(why)),
+            Err(Some(why)) => Err(self.failed(&why)),
         }
     }
 
@@ -144,13 +144,13 @@ impl DatabaseStream {
     /// # Errors
     /// It cannot be reached, or is not there.
     pub async fn read(&self, sequence: u64) -> Result<Option<Bytes>, StreamError> {
-        let stream = self.jetstream.get_stream_no_info(&self.name).await.map_err(|error| self.failed(error))?;
+        let stream = self.jetstream.get_stream_no_info(&self.name).await.map_err(|error| self.failed(&error))?;
         match stream.raw_message_builder().sequence(sequence).send().await {
             Ok(message) => Ok(Some(message.payload)),
             Err(error) => match error.kind() {
                 RawMessageErrorKind::NoMessageFound => Ok(None),
                 RawMessageErrorKind::JetStream(ref e) if e.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
-                _ => Err(self.failed(error)),
+                _ => Err(self.failed(&error)),
             },
         }
     }
@@ -168,7 +168,7 @@ impl DatabaseStream {
         if from > last {
             return Ok(());
         }
-        let stream = self.jetstream.get_stream_no_info(&self.name).await.map_err(|error| self.failed(error))?;
+        let stream = self.jetstream.get_stream_no_info(&self.name).await.map_err(|error| self.failed(&error))?;
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
             ack_policy: AckPolicy::None,
@@ -177,21 +177,21 @@ impl DatabaseStream {
             num_replicas: 1,
             ..pull::Config::default()
         };
-        let consumer = stream.create_consumer(config).await.map_err(|error| self.failed(error))?;
+        let consumer = stream.create_consumer(config).await.map_err(|error| self.failed(&error))?;
         loop {
             let batch = consumer.fetch().max_messages(READ_TOGETHER).expires(SILENCE).messages().await;
-            let mut batch = batch.map_err(|error| self.failed(error))?;
+            let mut batch = batch.map_err(|error| self.failed(&error))?;
             let mut count = 0;
             while let Some(message) = batch.next().await {
-                let message = message.map_err(|error| self.failed(error))?;
-                let (sequence, pending) = message.info().map(|info| (info.stream_sequence, info.pending)).map_err(|e| self.failed(e))?;
+                let message = message.map_err(|error| self.failed(&error))?;
+                let (sequence, pending) = message.info().map(|info| (info.stream_sequence, info.pending)).map_err(|e| self.failed(&e))?;
                 count += 1;
                 if sequence > last || !each(sequence, message.payload.clone()) || sequence == last || pending == 0 {
                     return Ok(());
                 }
             }
             if count == 0 {
-                return Err(self.failed("it does not go on"));
+                return Err(self.failed(&"it does not go on"));
             }
         }
     }
@@ -201,8 +201,8 @@ impl DatabaseStream {
     /// # Errors
     /// It cannot be reached. What is removed then nobody knows.
     pub async fn purge_before(&self, first: u64) -> Result<(), StreamError> {
-        let stream = self.jetstream.get_stream_no_info(&self.name).await.map_err(|error| self.failed(error))?;
-        stream.purge().sequence(first).await.map(|_| ()).map_err(|error| self.failed(error))
+        let stream = self.jetstream.get_stream_no_info(&self.name).await.map_err(|error| self.failed(&error))?;
+        stream.purge().sequence(first).await.map(|_| ()).map_err(|error| self.failed(&error))
     }
 
     /// Where appends go in and what became of them comes out. Sent one after the other in the order given, so that those that follow one that was
