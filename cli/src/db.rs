@@ -11,7 +11,7 @@ use crate::client::{Client, ClientError, encode};
 use crate::error::{CliError, Exit};
 use crate::io::Io;
 use crate::output::{databases, document};
-use crate::suggest;
+use crate::{db_work, suggest};
 
 /// One request waits no longer than this for confirmations; the command asks again.
 const ASK_FOR: Duration = Duration::from_secs(2);
@@ -61,11 +61,33 @@ pub(crate) enum DbCommand {
         /// Name of the file, as `db divergence` lists it
         file: String,
     },
-    /// Read the whole database on a node, compare it with its checksums, and have SQLite check it
+    /// Check the database on each node, and that what is durable can be restored
+    ///
+    /// Reads the whole database on each node, compares it with its checksums, and has SQLite check the replicas. Then a standby makes it
+    /// anew from the newest snapshot and the stream, compares that with its log, has SQLite check it, and removes it again.
     Verify {
         /// Name of the App
         app: String,
-        /// Only on this node
+        /// Only on this node, and nothing is restored
+        #[arg(long, value_name = "NODE")]
+        node: Option<String>,
+    },
+    /// Keep a snapshot of the database in its object store
+    Snapshot {
+        /// Name of the App
+        app: String,
+        /// So many of the newest snapshots stay
+        #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        keep: u32,
+    },
+    /// Make the database anew from its newest snapshot and the stream, as a file on a node
+    Restore {
+        /// Name of the App
+        app: String,
+        /// The file to be made, on that node; nothing is written over
+        #[arg(long, value_name = "PATH")]
+        to: String,
+        /// The node, one that has the App; a standby where this is not given
         #[arg(long, value_name = "NODE")]
         node: Option<String>,
     },
@@ -79,7 +101,7 @@ pub(crate) enum DbCommand {
     },
 }
 
-fn path(app: &str, rest: &str) -> String {
+pub(crate) fn path(app: &str, rest: &str) -> String {
     format!("/v1/apps/{}/database{rest}", encode(app))
 }
 
@@ -104,11 +126,13 @@ pub(crate) fn run(args: &DbArgs, client: &Client, io: &mut Io<'_>) -> Result<Exi
             Ok(Exit::Done)
         }
         DbCommand::Verify { app, node } => verify(app, node.as_deref(), client, io),
+        DbCommand::Snapshot { app, keep } => db_work::snapshot(app, *keep, client, io),
+        DbCommand::Restore { app, to, node } => db_work::restore(app, to, node.as_deref(), client, io),
         DbCommand::AcceptLoss { app, yes } => accept_loss(app, *yes, client, io),
     }
 }
 
-fn of(client: &Client, app: &str) -> Result<DatabaseStatus, CliError> {
+pub(crate) fn of(client: &Client, app: &str) -> Result<DatabaseStatus, CliError> {
     client.get(&path(app, "")).map_err(|error| missing(client, app, error))
 }
 
@@ -164,6 +188,11 @@ fn verify(app: &str, only: Option<&str>, client: &Client, io: &mut Io<'_>) -> Re
     }
     let mut exit = Exit::Done;
     for node in nodes {
+        if only.is_none() && all.iter().any(|known| known.node == node && known.role == "Unknown") {
+            exit = Exit::Failed;
+            io.note(format_args!("error: {node} does not answer"));
+            continue;
+        }
         match client.post::<DatabaseVerified>(&path(app, &format!("/verify/{}", encode(node))), &serde_json::json!({})) {
             Ok(verified) => {
                 if !verified.wrong.is_empty() {
@@ -178,7 +207,11 @@ fn verify(app: &str, only: Option<&str>, client: &Client, io: &mut Io<'_>) -> Re
             Err(error) => return Err(missing(client, app, error)),
         }
     }
-    Ok(exit)
+    if only.is_some() {
+        return Ok(exit);
+    }
+    let restored = db_work::verify(app, &all, client, io)?;
+    Ok(if exit == Exit::Done { restored } else { exit })
 }
 
 fn accept_loss(app: &str, yes: bool, client: &Client, io: &mut Io<'_>) -> Result<Exit, CliError> {
@@ -193,6 +226,6 @@ fn accept_loss(app: &str, yes: bool, client: &Client, io: &mut Io<'_>) -> Result
 }
 
 /// Makes of a "not found" the name that was probably meant, where the App itself is what is missing.
-fn missing(client: &Client, app: &str, error: ClientError) -> CliError {
+pub(crate) fn missing(client: &Client, app: &str, error: ClientError) -> CliError {
     suggest::missing_app(client, app, error, |known| known.spec.database.is_some())
 }

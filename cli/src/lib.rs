@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod create;
 mod db;
+mod db_work;
 mod delete;
 mod describe;
 mod dev;

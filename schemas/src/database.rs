@@ -46,6 +46,12 @@ pub struct DatabaseNode {
     /// The active: how often all pages were compared, because reading on was not possible.
     #[serde(default)]
     pub resyncs: u64,
+    /// The active: the last transaction that is in the durable stream too; absent while that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<u64>,
+    /// The active: why the stream does not take more; empty while it does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stream: String,
     /// The active: the SQLite that wrote the file last, such as `3.40.1`; empty where unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sqlite: String,
@@ -145,6 +151,75 @@ pub enum DatabaseAsk {
     },
     /// Compares the file with its checksums, and has SQLite check it: [`DatabaseVerified`].
     Verify,
+    /// Begins long work: [`DatabaseWork`].
+    Begin(DatabaseJob),
+    /// How far the last one is: [`DatabaseWork`].
+    Work,
+}
+
+/// Long work on a database, done by the agent of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum DatabaseJob {
+    /// The active puts a snapshot into the object store of the database.
+    Snapshot {
+        /// So many of the newest snapshots stay.
+        keep: u32,
+    },
+    /// Any node that has the App makes the database anew, from the newest snapshot and the stream.
+    Restore {
+        /// The file to be made, on that node; there must be none.
+        to: String,
+    },
+    /// The same into a file that goes again, compared with the node's log.
+    Verify,
+}
+
+/// How far such work is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseWork {
+    /// Names it among those of this node.
+    pub id: u64,
+    /// The node that does it.
+    pub node: String,
+    /// What it is, for people.
+    pub what: String,
+    /// Whether it is done.
+    pub state: WorkState,
+    /// Bytes read or written so far.
+    #[serde(default)]
+    pub done_bytes: u64,
+    /// Of so many, about; 0 while that is not known.
+    #[serde(default)]
+    pub total_bytes: u64,
+    /// When done: epoch of the state that the snapshot or the file holds.
+    #[serde(default)]
+    pub epoch: u64,
+    /// When done: its transaction.
+    #[serde(default)]
+    pub transaction: u64,
+    /// When done: its checksum over all pages, 16 hex digits.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub checksum: String,
+    /// When done: what was made; when failed: why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// When done: what is not as it should be, nothing where all is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+}
+
+/// Whether work is done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WorkState {
+    /// Not yet.
+    #[default]
+    Running,
+    /// It is.
+    Done,
+    /// It came to nothing.
+    Failed,
 }
 
 /// What a check of a database found.
@@ -175,6 +250,8 @@ pub enum DatabaseAnswer {
     Divergence(DatabaseDivergence),
     /// To `Verify`.
     Verified(DatabaseVerified),
+    /// To `Begin` and `Work`.
+    Work(DatabaseWork),
     /// It cannot be done, and why.
     Refused(String),
 }

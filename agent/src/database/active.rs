@@ -252,7 +252,12 @@ impl Task {
         self.promoting = None;
         self.fetch = None;
         let following = self.following.take();
-        let Some(epoch) = self.stage.open() else {
+        // An active that found itself deposed has the file still.
+        let deposed = match self.stage {
+            Stage::Refused(epoch) if self.host.as_ref().is_some_and(|host| host.capture().is_some()) => Some(epoch),
+            _ => None,
+        };
+        let Some(epoch) = self.stage.open().or(deposed) else {
             self.stage = Stage::Standby;
             return;
         };

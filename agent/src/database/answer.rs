@@ -6,6 +6,7 @@ use bytes::Bytes;
 use cluster_bus::DatabaseMessage;
 use cluster_replica::divergence;
 use cluster_replica::host::Host;
+use cluster_replica::lineage::Position;
 use cluster_schemas::database::{
     DatabaseAnswer, DatabaseAsk, DatabaseDivergence, DatabaseNode, DatabaseSynced, DatabaseVerified, SYNC_MAX_MS, VoidTransaction,
 };
@@ -14,6 +15,7 @@ use tracing::{info, warn};
 
 use super::active::THERE;
 use super::spool::Spool;
+use super::stream::Streaming;
 use super::task::Task;
 use super::wall::now_ms;
 use super::wire::{Answer, Ask, Begun, Kind, Place, Question, begun, chain, json, read};
@@ -37,6 +39,13 @@ pub(super) struct Offered {
     chain: Vec<Begun>,
     made: Instant,
     asked: Instant,
+}
+
+impl Offered {
+    /// The records, and the state that they hold.
+    pub(super) fn into_parts(self) -> (Spool, Position) {
+        (self.spool, self.place.into())
+    }
 }
 
 /// A `db sync` that waits.
@@ -124,7 +133,7 @@ impl Task {
     }
 
     /// The application goes on meanwhile; nothing is shipped before it is done.
-    fn make_snapshot(&mut self) -> Result<Offered, String> {
+    pub(super) fn make_snapshot(&mut self) -> Result<Offered, String> {
         let host = self.host.as_mut().ok_or_else(closed)?;
         if host.capture().is_none() {
             return Err("this node is not active".to_owned());
@@ -166,6 +175,8 @@ impl Task {
             Some(DatabaseAsk::Divergence { name }) => {
                 self.divergence(&name).map_or_else(DatabaseAnswer::Refused, DatabaseAnswer::Divergence)
             }
+            Some(DatabaseAsk::Begin(job)) => self.begin_job(job).map_or_else(DatabaseAnswer::Refused, DatabaseAnswer::Work),
+            Some(DatabaseAsk::Work) => self.job().map_or_else(DatabaseAnswer::Refused, DatabaseAnswer::Work),
             Some(DatabaseAsk::Verify) => self.verify().map_or_else(DatabaseAnswer::Refused, DatabaseAnswer::Verified),
         };
         self.reply(reply, &answer);
@@ -195,6 +206,8 @@ impl Task {
             log_bytes: host.map_or(0, |host| host.member().log().bytes()),
             captured: capture.map_or(0, |capture| capture.counters().transactions),
             resyncs: capture.map_or(0, |capture| capture.counters().resyncs.values().sum()),
+            durable: self.streaming.as_ref().and_then(Streaming::durable).map(|at| at.tx),
+            stream: self.streaming.as_ref().map(|streaming| streaming.message.clone()).unwrap_or_default(),
             sqlite: version.map(|v| format!("{}.{}.{}", v / 1_000_000, v / 1000 % 1000, v % 1000)).unwrap_or_default(),
             divergences: host.and_then(|host| divergence::list(host.member().log().storage()).ok()).unwrap_or_default(),
         }

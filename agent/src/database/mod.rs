@@ -3,7 +3,7 @@
 //! # Parts
 //! - [`task`]: the thread's loop; [`standby`]: what the active says, taken in; [`fetch`]: what was missed, asked for; [`promote`]: from
 //!   the lease to the epoch (rule D5); [`active`]: captured, shipped, confirmed, and the end of a tenure (D9, D11); [`answer`]: what other nodes
-//!   ask; [`place`]: file and folder.
+//!   ask; [`stream`]: the log into the durable stream; [`job`]: snapshots and what is made anew from them; [`place`]: file and folder.
 //!
 //! # Guarantees
 //! - Only the thread opens or closes the database or its side files: POSIX locks belong to the process, and closing drops them.
@@ -13,10 +13,12 @@
 mod active;
 mod answer;
 mod fetch;
+mod job;
 pub mod place;
 mod promote;
 mod spool;
 mod standby;
+mod stream;
 mod task;
 mod wall;
 mod wire;

@@ -46,6 +46,19 @@ impl Spool {
         Ok(record)
     }
 
+    /// Bytes in it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.places.last().copied().unwrap_or(0)
+    }
+
+    /// All of it from the beginning: records, each behind its length in four bytes.
+    pub(super) fn file(&self) -> io::Result<File> {
+        use std::io::Seek as _;
+        let mut file = self.file.try_clone()?;
+        file.rewind()?;
+        Ok(file)
+    }
+
     /// All records, read one by one; it ends early where the disk fails, which whoever takes a snapshot notices.
     pub(super) fn records(&mut self) -> io::Result<impl Iterator<Item = Vec<u8>>> {
         use std::io::Seek as _;

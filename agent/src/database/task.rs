@@ -20,8 +20,10 @@ use tracing::{info, warn};
 use super::active::{Following, Retiring};
 use super::answer::Offered;
 use super::fetch::Fetch;
+use super::job::Job;
 use super::place::{self, Owner};
 use super::promote::Promoting;
+use super::stream::{Streaming, Told};
 use super::wall::now_ms;
 use super::{Name, Order, Stage, View, Wish};
 
@@ -84,6 +86,8 @@ pub(super) struct Task {
     pub following: Option<Following>,
     pub retiring: Option<Retiring>,
     pub offered: Option<Offered>,
+    pub streaming: Option<Streaming>,
+    pub job: Option<Job>,
     next_tick: Instant,
     figures: (Instant, DatabaseObserved),
     live: Option<DatabaseMessages>,
@@ -102,6 +106,7 @@ enum Event {
     Sealed(String, Option<Sealed>),
     Fetched(Option<DatabaseMessage>),
     Written,
+    Stream(Option<Told>),
     /// A subscription ended, or it is time for something.
     Tick,
 }
@@ -127,6 +132,8 @@ impl Task {
             following: None,
             retiring: None,
             offered: None,
+            streaming: None,
+            job: None,
             next_tick: now,
             figures: (now, DatabaseObserved::default()),
             live: None,
@@ -163,6 +170,7 @@ impl Task {
                 (node, sealed) = Promoting::answered(&mut self.promoting) => Event::Sealed(node, sealed),
                 message = Fetch::next(&mut self.fetch) => Event::Fetched(message),
                 () = Following::written(&self.following) => Event::Written,
+                told = Streaming::told(&mut self.streaming) => Event::Stream(told),
                 () = tokio::time::sleep_until(until) => Event::Tick,
             };
             match event {
@@ -174,6 +182,7 @@ impl Task {
                 Event::Sealed(node, sealed) => self.sealed(&node, sealed),
                 Event::Fetched(message) => self.fetched(message),
                 Event::Written => self.capture(true),
+                Event::Stream(told) => self.stream_told(told),
             }
         }
     }
@@ -209,6 +218,7 @@ impl Task {
         if self.following.is_some() {
             self.follow(now);
         }
+        self.stream_on();
         if self.next_tick <= now {
             // At the end of a tenure a lease waits for those that missed where its end is.
             self.next_tick = now + if self.retiring.is_some() { TICK / 10 } else { TICK };
@@ -221,7 +231,8 @@ impl Task {
         let promoting = self.promoting.as_ref().and_then(|p| p.until);
         let fetch = self.fetch.as_ref().map(|f| f.until);
         let retiring = self.retiring.as_ref().map(|r| r.until);
-        let all = [Some(self.next_tick), self.retry_at, following, promoting, fetch, retiring, self.ask_after, self.subscribe_at];
+        let stream = self.streaming.as_ref().map(Streaming::until);
+        let all = [Some(self.next_tick), self.retry_at, following, promoting, fetch, retiring, stream, self.ask_after, self.subscribe_at];
         // What is due already is looked at again after a moment, so that a slip here costs no processor.
         let least = Instant::now() + Duration::from_micros(200);
         all.into_iter().flatten().min().unwrap_or(self.next_tick).max(least)

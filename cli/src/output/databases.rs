@@ -1,6 +1,6 @@
 //! Databases, for people.
 
-use cluster_schemas::database::{DatabaseDivergence, DatabaseNode, DatabaseStatus, DatabaseSynced, DatabaseVerified};
+use cluster_schemas::database::{DatabaseDivergence, DatabaseNode, DatabaseStatus, DatabaseSynced, DatabaseVerified, DatabaseWork};
 
 use super::table::Table;
 use super::{NONE, UNKNOWN};
@@ -24,7 +24,7 @@ fn bytes(count: u64) -> String {
 pub(crate) fn status(status: &DatabaseStatus, wide: bool) -> Table {
     let mut headers = vec!["NODE", "ROLE", "EPOCH", "TRANSACTION", "LAG", "SIZE", "REASON"];
     if wide {
-        headers.extend(["LOG", "CAPTURED", "RESYNCS", "SQLITE", "DIVERGENCES"]);
+        headers.extend(["LOG", "DURABLE", "CAPTURED", "RESYNCS", "SQLITE", "DIVERGENCES"]);
     }
     let mut table = Table::new(&headers);
     for node in &status.nodes {
@@ -37,7 +37,14 @@ pub(crate) fn status(status: &DatabaseStatus, wide: bool) -> Table {
         row.extend([told(lag), told(bytes(o.bytes)), told(reason)]);
         if wide {
             let sqlite = if node.sqlite.is_empty() { NONE.to_owned() } else { node.sqlite.clone() };
-            row.extend([told(bytes(node.log_bytes)), told(node.captured.to_string()), told(node.resyncs.to_string()), told(sqlite)]);
+            let durable = node.durable.map_or_else(|| NONE.to_owned(), |transaction| transaction.to_string());
+            row.extend([
+                told(bytes(node.log_bytes)),
+                told(durable),
+                told(node.captured.to_string()),
+                told(node.resyncs.to_string()),
+                told(sqlite),
+            ]);
             row.push(told(node.divergences.len().to_string()));
         }
         table.row(row);
@@ -53,9 +60,12 @@ fn is_old(version: &str) -> bool {
 /// What a person should know beside the table.
 pub(crate) fn remarks(status: &DatabaseStatus) -> Vec<String> {
     let mut lines = Vec::new();
-    for DatabaseNode { node, observed, sqlite, divergences, .. } in &status.nodes {
+    for DatabaseNode { node, observed, sqlite, divergences, stream, .. } in &status.nodes {
         if !observed.message.is_empty() {
             lines.push(format!("{node}: {}", observed.message));
+        }
+        if !stream.is_empty() {
+            lines.push(format!("{node}: the durable stream does not go on: {stream}"));
         }
         if is_old(sqlite) {
             lines.push(format!(
@@ -66,9 +76,6 @@ pub(crate) fn remarks(status: &DatabaseStatus) -> Vec<String> {
         if !divergences.is_empty() {
             lines.push(format!("{node}: keeps transactions that nobody else had: clusterctl db divergence {}", status.app));
         }
-    }
-    if !status.nodes.is_empty() {
-        lines.push("Transactions go to the standbys live; a durable stream of them is not built yet.".to_owned());
     }
     lines
 }
@@ -108,6 +115,13 @@ pub(crate) fn divergence(shown: &DatabaseDivergence) -> String {
 pub(crate) fn synced(app: &str, synced: &DatabaseSynced) -> String {
     let DatabaseSynced { node, epoch, transaction, standbys } = synced;
     format!("app/{app}: transaction {transaction} of {node} (epoch {epoch}) is on {}", standbys.join(", "))
+}
+
+/// How far work is.
+pub(crate) fn progress(work: &DatabaseWork) -> String {
+    let DatabaseWork { node, what, done_bytes, total_bytes, .. } = work;
+    let total = if *total_bytes == 0 { String::new() } else { format!(" of about {}", bytes((*total_bytes).max(*done_bytes))) };
+    format!("{node}: {what}, {}{total}", bytes(*done_bytes))
 }
 
 /// What a check found.

@@ -10,8 +10,8 @@ use axum::extract::{Path, State};
 use cluster_schemas::App;
 use cluster_schemas::assignment::Role;
 use cluster_schemas::database::{
-    DatabaseAnswer, DatabaseAsk, DatabaseDivergence, DatabaseNode, DatabaseStatus, DatabaseSyncRequest, DatabaseSynced, DatabaseVerified,
-    SYNC_MAX_MS,
+    DatabaseAnswer, DatabaseAsk, DatabaseDivergence, DatabaseJob, DatabaseNode, DatabaseStatus, DatabaseSyncRequest, DatabaseSynced,
+    DatabaseVerified, DatabaseWork, SYNC_MAX_MS,
 };
 use futures_util::future::join_all;
 
@@ -129,5 +129,30 @@ pub async fn verify(State(api): State<Arc<Api>>, Path((name, node)): Path<(Strin
     match api.bus.ask_database(&name, &node, &DatabaseAsk::Verify, VERIFY_WAIT).await {
         Some(DatabaseAnswer::Verified(verified)) => Ok(Json(verified)),
         other => refused(other, &node),
+    }
+}
+
+/// `POST /v1/apps/NAME/database/work/NODE`
+pub async fn begin(
+    State(api): State<Arc<Api>>,
+    Path((name, node)): Path<(String, String)>,
+    body: Result<Json<DatabaseJob>, JsonRejection>,
+) -> Result<Json<DatabaseWork>, ApiError> {
+    let Json(job) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    ask_work(&api, &name, &node, &DatabaseAsk::Begin(job), VERIFY_WAIT).await
+}
+
+/// `GET /v1/apps/NAME/database/work/NODE`
+pub async fn work(State(api): State<Arc<Api>>, Path((name, node)): Path<(String, String)>) -> Result<Json<DatabaseWork>, ApiError> {
+    ask_work(&api, &name, &node, &DatabaseAsk::Work, STATUS_WAIT * 10).await
+}
+
+/// A snapshot is made before it is known to have begun.
+async fn ask_work(api: &Api, name: &str, node: &str, ask: &DatabaseAsk, wait: Duration) -> Result<Json<DatabaseWork>, ApiError> {
+    app_of(api, name)?;
+    known(api, name, node)?;
+    match api.bus.ask_database(name, node, ask, wait).await {
+        Some(DatabaseAnswer::Work(work)) => Ok(Json(work)),
+        other => refused(other, node),
     }
 }

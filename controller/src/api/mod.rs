@@ -125,6 +125,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/apps/{name}/database/verify/{node}", post(databases::verify))
         .route("/v1/apps/{name}/kv", get(state::list))
         .route("/v1/apps/{name}/kv/{*key}", get(state::get).put(state::put).delete(state::delete))
+        .route("/v1/apps/{name}/database/work/{node}", get(databases::work).post(databases::begin))
         .route("/v1/nodes", get(list::nodes))
         .route("/v1/nodes/{name}", get(list::node).delete(nodes::delete))
         .route("/v1/nodes/{name}/cordon", put(operate::cordon).delete(operate::uncordon))

@@ -35,6 +35,7 @@ pub struct DatabaseLink {
     client: async_nats::Client,
     names: Names,
     node: String,
+    replicas: usize,
 }
 
 /// A message as it came.
@@ -134,7 +135,7 @@ impl DatabaseLink {
             .connect(servers)
             .await
             .map_err(|source| ConnectError::Client { servers: config.servers.join(", "), source })?;
-        Ok(Self { client, names, node: node.to_owned() })
+        Ok(Self { client, names, node: node.to_owned(), replicas: config.replicas.max(1) })
     }
 
     /// This node.
@@ -147,6 +148,16 @@ impl DatabaseLink {
     #[must_use]
     pub const fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// Replicas of what is durable.
+    pub(crate) const fn replicas(&self) -> usize {
+        self.replicas
+    }
+
+    /// The connection, for what is durable.
+    pub(crate) const fn client(&self) -> &async_nats::Client {
+        &self.client
     }
 
     /// Whether the connection stands at this moment.

@@ -18,6 +18,8 @@ pub mod lease_wire;
 mod names;
 mod records;
 mod shared_state;
+mod snapshots;
+mod streams;
 mod watch;
 
 pub use beats::{Beat, Beats, ForceOrder};
@@ -32,6 +34,8 @@ pub use records::{CordonOrder, HandoverOrder, RecoveryRecord, Removal, StoreMark
 pub use shared_state::{
     DELETIONS_KEPT, Expect, Found, STATE_KEY_MAX, STATE_TTL, STATE_VALUE_MAX, SharedState, StateError, check_state_key,
 };
+pub use snapshots::{SnapshotError, SnapshotStore, StoredSnapshot};
+pub use streams::{APPENDS_MAX, Append, Appended, DatabaseStream, StreamError, StreamState};
 pub use watch::{Change, Watch};
 
 /// Largest message or stored value, in bytes (rule N6).

@@ -151,6 +151,18 @@ impl Names {
         format!("{}.dblive.{app}.{from}.ask.{to}", self.cluster)
     }
 
+    /// Subject of what a node appends to the stream of a database; `*` as `from` for all of it.
+    #[must_use]
+    pub fn database_log(&self, app: &str, from: &str) -> String {
+        format!("{}.dblog.{app}.{from}", self.cluster)
+    }
+
+    /// Name of the stream of a database.
+    #[must_use]
+    pub fn database_stream(&self, app: &str) -> String {
+        format!("{}-db-{app}", self.cluster)
+    }
+
     /// Subject of what people ask a node about a database, through a controller.
     #[must_use]
     pub fn database_control(&self, app: &str, node: &str) -> String {

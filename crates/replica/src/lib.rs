@@ -9,6 +9,7 @@
 //! - [`sums`]: checksums of all pages, so that a database's own changes with a transaction by the pages it touches.
 //! - [`apply`]: the replica (D8). [`divergence`]: what only an old active had (D9).
 //! - [`lineage`], [`meta`], [`role`]: who may write, who confirms what, who takes over from where (D3 to D6, D9, D10).
+//! - [`stream`]: the durable stream of records, read: what of it counts, and where it leads. [`restore`]: a database made anew from that.
 //! - [`host`]: all that of one node, for an agent to drive.
 //! - `check` (feature of that name, tests only): the seeded simulation, which drives these very types.
 //!
@@ -49,8 +50,10 @@ pub mod lineage;
 pub mod log;
 pub mod meta;
 pub mod page;
+pub mod restore;
 pub mod role;
 pub mod storage;
+pub mod stream;
 pub mod sums;
 pub mod transaction;
 pub mod wal;

@@ -212,7 +212,7 @@ pub enum Found {
     Void,
 }
 
-/// D6: judges the record at the place where an append was refused or timed out. `mine`: it is byte for byte what I tried to append.
+/// D6: judges the record at the place where an append was refused or timed out. `mine`: it leads to a state of my log.
 pub fn judge(chain: &Chain, mine: bool, epoch: u64, tx: u64) -> Found {
     if mine {
         Found::Mine

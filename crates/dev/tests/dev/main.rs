@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod bad;
+mod database;
 mod ends;
 mod examples;
 mod gitops;

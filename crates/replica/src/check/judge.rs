@@ -7,8 +7,9 @@ use super::database::sums;
 use super::node::{DB, Role};
 use super::world::World;
 use crate::divergence;
-use crate::lineage::{Chain, Position};
-use crate::transaction::{Kind, Record, decode};
+use crate::lineage::Position;
+use crate::stream::{Reader, Survey};
+use crate::transaction::{Record, decode};
 
 pub(super) fn judge(world: &mut World) -> Result<(), Violation> {
     let Some(active) = world.nodes.iter().find(|node| matches!(node.role, Role::Active(_))) else {
@@ -40,49 +41,17 @@ pub(super) fn judge(world: &mut World) -> Result<(), Violation> {
     Ok(())
 }
 
-/// The stream after voiding: where it leads. Which records are void only the last start tells: one that voids others may be void itself.
+/// The stream after voiding: where it leads.
 fn replay(stream: &[Vec<u8>]) -> Option<Position> {
-    let records = stream.iter().map(|bytes| decode(bytes)).collect::<Result<Vec<_>, _>>().ok()?;
-    let start = |epoch: u64| {
-        records.iter().find_map(|record| match record {
-            Record::Start { start, .. } if start.epoch == epoch => Some(start.clone()),
-            _ => None,
-        })
-    };
-    let epoch = |record: &Record| match record {
-        Record::Start { start, .. } => start.epoch,
-        Record::Chunk(chunk) => chunk.epoch,
-    };
-    let mut starts = Vec::new();
-    let mut next = records.iter().map(epoch).max().unwrap_or(0);
-    while next != 0 {
-        // Older ones may be missing where a snapshot stands for them.
-        let Some(this) = start(next) else { break };
-        next = this.base.epoch;
-        starts.insert(0, this);
+    let mut survey = Survey::default();
+    for bytes in stream {
+        survey.take(&decode(bytes).ok()?);
     }
-    // What the oldest known start goes on from has no start here: a snapshot of that epoch begins it.
-    let (root, end) = (next, starts.first().map_or(u64::MAX, |start| start.base.tx));
-    let chain = Chain::new(starts).ok()?;
-    let valid = |epoch: u64, tx: u64| chain.holds(epoch, tx) || (epoch == root && tx <= end);
-    let mut at = Position::default();
-    for record in &records {
-        match record {
-            Record::Start { start, .. } if start.base == at && chain.starts().contains(start) => at.epoch = start.epoch,
-            Record::Chunk(chunk) if chunk.kind == Kind::Snapshot => {
-                let this = Position { epoch: chunk.epoch, tx: chunk.tx, checksum: chunk.close?.after };
-                if valid(this.epoch, this.tx) && this.tx >= at.tx {
-                    at = this;
-                }
-            }
-            Record::Chunk(chunk) if (chunk.epoch, chunk.tx) == (at.epoch, at.tx + 1) && valid(chunk.epoch, chunk.tx) => {
-                let close = chunk.close.filter(|close| close.before == at.checksum)?;
-                at = Position { epoch: chunk.epoch, tx: chunk.tx, checksum: close.after };
-            }
-            _ => {}
-        }
+    let mut reader = Reader::new(survey.lineage()?);
+    for bytes in stream {
+        reader.take(&decode(bytes).ok()?).ok()?;
     }
-    Some(at)
+    Some(reader.position())
 }
 
 /// Each state that a returning node had, and that is not part of the history, is in a divergence file.

@@ -171,9 +171,15 @@ impl<S: Storage> TransactionLog<S> {
 
     /// How many entries lead to the state `at`, from the base: what follows is what is missing there. `None`: not a state of this log.
     pub fn place(&self, at: Position) -> Option<usize> {
-        // From behind: the usual one is near the end.
-        let known = self.entries.iter().rposition(|entry| entry.position == at).map(|place| place + 1);
-        known.or_else(|| (self.base == at).then_some(0))
+        // Ordered by epoch and transaction: each goes on from the one before.
+        let place = self.entries.partition_point(|entry| (entry.position.epoch, entry.position.tx) <= (at.epoch, at.tx));
+        let there = place.checked_sub(1).and_then(|last| self.entries.get(last)).map_or(self.base, |entry| entry.position);
+        (there == at).then_some(place)
+    }
+
+    /// The entry with this number, from [`Self::place`].
+    pub fn entry(&self, place: usize) -> Option<&Entry> {
+        self.entries.get(place)
     }
 
     /// Bytes of all segments.
@@ -395,5 +401,15 @@ impl<S: Storage> TransactionLog<S> {
             each(&buffer, record)?;
         }
         Ok(())
+    }
+
+    /// The encoded record of `entry` that begins at `offset` within it, from 0, and where the next one begins; no next: it was the last.
+    pub fn record(&self, entry: &Entry, offset: u64) -> Result<(Vec<u8>, Option<u64>), LogError> {
+        let mut buffer = Vec::new();
+        let at = entry.offset + offset;
+        let read = segment::read_entry(&self.storage, &segment_name(entry.segment), at, &mut buffer).map_err(LogError::Storage)?;
+        let framed = read.filter(|framed| at + framed.length <= entry.end).ok_or(LogError::Damaged(entry.position.tx))?;
+        let next = at + framed.length;
+        Ok((buffer, (next < entry.end).then_some(next - entry.offset)))
     }
 }

@@ -1,6 +1,7 @@
 //! D6: the active's log into the stream, behind whatever is there.
 
 use crate::lineage::{Chain, Found, Position, judge};
+use crate::transaction::Record;
 
 /// What to do next with the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +51,11 @@ impl Backfill {
         }
     }
 
-    /// The append got through: the stream ends with `sequence`, and that is our record at `position`.
-    pub fn appended(&mut self, sequence: u64, position: Position) {
+    /// The append got through: the stream ends with `sequence`, and that is our record at `position`; `None`: a part of one, more of which is
+    /// to follow.
+    pub fn appended(&mut self, sequence: u64, position: Option<Position>) {
         self.last = sequence;
-        self.after = position;
+        self.after = position.unwrap_or(self.after);
     }
 
     /// The append was refused, or nobody knows: never tried again blindly.
@@ -61,19 +63,25 @@ impl Backfill {
         self.reading = true;
     }
 
-    /// What is at the sequence read: nothing, or a record of that epoch and transaction. `mine`: byte for byte the one we would append.
-    pub fn found(&mut self, record: Option<(Position, bool)>) {
-        let Some((position, mine)) = record else {
+    /// What is at the sequence read: nothing, or these records. `log`: whether a state is one of our log.
+    pub fn found<'r>(&mut self, records: Option<impl IntoIterator<Item = &'r Record>>, log: impl Fn(Position) -> bool) {
+        let Some(records) = records else {
             self.reading = false;
             return;
         };
-        match judge(&self.chain, mine, position.epoch, position.tx) {
-            Found::Deposed => {
-                self.deposed = true;
-                return;
+        for record in records {
+            // A part of a group is judged by its epoch only: it counts with its last chunk, and what is begun here is begun anew.
+            let part = Position { epoch: record.epoch(), ..Position::default() };
+            let whole = record.reaches();
+            let position = whole.unwrap_or(part);
+            match judge(&self.chain, whole.is_some_and(&log), position.epoch, position.tx) {
+                Found::Deposed => {
+                    self.deposed = true;
+                    return;
+                }
+                Found::Mine | Found::Inherited if whole.is_some() && position.tx >= self.after.tx => self.after = position,
+                Found::Mine | Found::Inherited | Found::Void => {}
             }
-            Found::Mine | Found::Inherited if position.tx >= self.after.tx => self.after = position,
-            Found::Mine | Found::Inherited | Found::Void => {}
         }
         self.last += 1;
     }

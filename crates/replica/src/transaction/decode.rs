@@ -42,6 +42,35 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Bytes of the record that `bytes` begin with, by its head, and the rest. Only [`decode`] says whether it is one.
+fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
+    let long = |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|four| u32::from_le_bytes(*four) as usize);
+    let (Some(&flags), Some(body)) = (bytes.get(5), long(HEADER - 4)) else { return Err(DecodeError::Length(bytes.len())) };
+    let close = if flags & CLOSES == 0 { 0 } else { CLOSE };
+    let length = HEADER + close + body.min(MAX_CHUNK) + SEAL;
+    bytes.split_at_checked(length).ok_or(DecodeError::Length(bytes.len()))
+}
+
+/// Decodes records that stand one after the other, as in a message of the stream; ends with the first that is none.
+pub fn decode_all(mut bytes: &[u8]) -> impl Iterator<Item = Result<(&[u8], Record), DecodeError>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let next = split(bytes).and_then(|(first, rest)| Ok((first, rest, decode(first)?)));
+        Some(match next {
+            Ok((first, rest, record)) => {
+                bytes = rest;
+                Ok((first, record))
+            }
+            Err(error) => {
+                bytes = &[];
+                Err(error)
+            }
+        })
+    })
+}
+
 /// Decodes a record.
 pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     if !(HEADER + SEAL..=MAX_CHUNK).contains(&bytes.len()) {

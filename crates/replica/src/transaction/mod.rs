@@ -23,11 +23,11 @@ mod group;
 
 use std::fmt;
 
-pub use decode::{DecodeError, decode};
+pub use decode::{DecodeError, decode, decode_all};
 pub use encode::{EncodeError, GroupWriter, encode_start};
 pub use group::{GroupError, GroupReader, Progress};
 
-use crate::lineage::Start;
+use crate::lineage::{Position, Start};
 use crate::page::{PageNo, PageSize};
 
 /// Most bytes of an encoded record: what one NATS message may hold (N6).
@@ -143,6 +143,32 @@ pub enum Record {
         /// Where it begins.
         start: Start,
     },
+}
+
+impl Record {
+    /// The epoch it was made in, or begins.
+    pub fn epoch(&self) -> u64 {
+        match self {
+            Self::Start { start, .. } => start.epoch,
+            Self::Chunk(chunk) => chunk.epoch,
+        }
+    }
+
+    /// Its database.
+    pub fn db(&self) -> DbId {
+        match self {
+            Self::Start { db, .. } => *db,
+            Self::Chunk(chunk) => chunk.db,
+        }
+    }
+
+    /// The state that it leads to; `None` for a chunk that others of its group follow.
+    pub fn reaches(&self) -> Option<Position> {
+        match self {
+            Self::Start { start, .. } => Some(Position { epoch: start.epoch, ..start.base }),
+            Self::Chunk(chunk) => chunk.close.map(|close| Position { epoch: chunk.epoch, tx: chunk.tx, checksum: close.after }),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,4 +8,5 @@ mod follow;
 mod large;
 mod reasons;
 mod replay;
+mod restore;
 mod turns;

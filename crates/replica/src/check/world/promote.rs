@@ -6,7 +6,7 @@ use super::{Message, NODES, Outcome, World};
 use crate::check::{Plant, Violation};
 use crate::lineage::Position;
 use crate::role::{Backfill, Promotion, Sealed, StayDown, Step, StreamStep};
-use crate::transaction::{Compression, GroupWriter, Kind, Record, decode};
+use crate::transaction::{Compression, GroupWriter, Kind, decode};
 
 /// A snapshot as one record.
 fn snapshot_record(pages: &Pages, at: Position) -> Vec<u8> {
@@ -153,25 +153,20 @@ impl World {
                     backfill.unsure();
                 } else if last == self.stream.len() as u64 {
                     self.stream.push(record);
-                    if fate == 2 { backfill.unsure() } else { backfill.appended(last + 1, position) }
+                    if fate == 2 { backfill.unsure() } else { backfill.appended(last + 1, Some(position)) }
                 } else {
                     backfill.unsure();
                 }
             }
             StreamStep::Read { sequence } => {
                 let there = usize::try_from(sequence).ok().and_then(|sequence| self.stream.get(sequence - 1));
-                let mine = next(backfill.after()).map(bytes);
-                let found = there.and_then(|there| {
-                    let position = match decode(there).ok()? {
-                        Record::Start { start, .. } => Position { epoch: start.epoch, ..start.base },
-                        Record::Chunk(chunk) => Position { epoch: chunk.epoch, tx: chunk.tx, checksum: chunk.close?.after },
-                    };
-                    Some((position, mine.as_ref() == Some(there)))
-                });
-                if self.plant == Some(Plant::MismatchIsDeposed) && found.is_some_and(|(_, mine)| !mine) {
+                let found = there.and_then(|there| decode(there).ok());
+                let mine = |at: Position| member.log().place(at).is_some();
+                let foreign = found.as_ref().and_then(crate::transaction::Record::reaches).is_some_and(|at| !mine(at));
+                if self.plant == Some(Plant::MismatchIsDeposed) && foreign {
                     return Err(self.violation("D6", "an active stepped down though nobody has a higher epoch"));
                 }
-                backfill.found(found);
+                backfill.found(found.as_ref().map(std::iter::once), mine);
             }
             StreamStep::Deposed => return Err(self.violation("D6", "an active stepped down though nobody has a higher epoch")),
         }
