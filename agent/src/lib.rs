@@ -19,6 +19,7 @@ pub mod journal;
 pub mod lease;
 mod leftovers;
 pub mod local;
+pub mod locks;
 pub mod manager;
 pub mod place;
 pub mod run;

@@ -36,6 +36,7 @@ use crate::fences::Fences;
 use crate::journal::{Journal, JournalError, Owner};
 use crate::lease::view::Command;
 use crate::local::{self, Local};
+use crate::locks::Locks;
 use crate::manager::{Identity, Input, Manager, Outputs, Parts};
 use crate::place::Place;
 use crate::{config, identity, lease, store};
@@ -179,7 +180,7 @@ pub async fn serve<U: Units, V: Vips>(
     let me = NodeName::new(&config.node).map_err(|e| RunError::Driver("lease", Box::new(e)))?;
     let options = lease::Options {
         cluster: ClusterId(config.cluster_uuid()),
-        node: cluster_lease::types::Node { boot: BootId(boot), name: me },
+        node: cluster_lease::types::Node { boot: BootId(boot), name: me.clone() },
         instance: Instance(u64::from_be_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[1; 8]))),
         nats: config.nats.clone(),
         names: Names::new(&config.cluster),
@@ -241,7 +242,8 @@ pub async fn serve<U: Units, V: Vips>(
         uid: nix::unistd::getuid().as_raw(),
     };
     let socket = config.runtime_dir.join(local::SOCKET);
-    tokio::spawn(local::serve(Arc::new(local), socket, config.local_socket.clone(), Arc::clone(&place.unit_of)));
+    let locks = Locks::start(&me, leases.clone(), bus.clone());
+    tokio::spawn(local::serve(Arc::new(local), locks, socket, config.local_socket.clone(), Arc::clone(&place.unit_of)));
     let pulse = watch::Sender::new(Pulse::default());
     tokio::spawn(beat(bus, id.clone(), pulse.subscribe(), outputs.status.subscribe(), revision));
 

@@ -15,6 +15,7 @@ use crate::explain::ExplainArgs;
 use crate::failovers::FailoversArgs;
 pub(crate) use crate::get::GetArgs;
 use crate::kv::KvArgs;
+use crate::lock::LockArgs;
 use crate::node::NodeArgs;
 use crate::recover::RecoverArgs;
 use crate::setup;
@@ -103,6 +104,8 @@ pub(crate) enum Command {
     Db(DbArgs),
     /// Read and write the shared state of an app
     Kv(KvArgs),
+    /// Run a command while a lock of the cluster is held
+    Lock(LockArgs),
     /// Change who votes on leases
     Voters(VotersArgs),
     /// Show a store that the nodes do not follow, and sign it

@@ -25,6 +25,7 @@ mod held;
 mod input;
 mod io;
 mod kv;
+mod lock;
 mod node;
 mod output;
 mod placement;
@@ -71,6 +72,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, e
         }
     };
     let mut io = Io::new(out, err).with(cli.quiet, output::paint::wanted(std::io::stdout().is_terminal()));
+    if let Command::Lock(args) = &cli.command {
+        // Its exit code is the command's.
+        return lock::run(args, &mut io).unwrap_or_else(|error| io.fail(&error).into());
+    }
     let exit = match dispatch(cli, &mut io) {
         Ok(exit) => exit,
         Err(error) => io.fail(&error),
@@ -107,6 +112,8 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Join(args) => setup::join(&args, io),
         Command::JoinFile(args) => setup::join_file(&args, io),
         Command::Dev(args) => dev::run(args),
+        // `run` had it.
+        Command::Lock(_) => Ok(Exit::Done),
         Command::Completion(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "clusterctl", &mut script);

@@ -34,6 +34,7 @@ impl Host {
     }
 
     fn action(&mut self, action: Action) -> Vec<Event> {
+        let Some(action) = self.lock_action(action) else { return Vec::new() };
         match action {
             Action::Send(to, message) => self.send(to, message),
             Action::Arm { slot, tenure, deadline } => {
@@ -192,7 +193,9 @@ impl Host {
             Command::WantVoters(list) => self.state.voting.want(members_of(&list)),
             Command::HeardVoters(list) => self.store_knows(&list),
             Command::ForceVoters(list) => self.force_voters(&list),
+            Command::Lock(ask) => self.lock_asked(ask),
             Command::Restarting(done) => {
+                self.end_locks();
                 self.holder_events(vec![Event::RenewLong]);
                 self.state.restarting = Some((clock::now() + RESTART_WAIT, done));
             }

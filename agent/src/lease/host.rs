@@ -25,6 +25,7 @@ use tracing::{debug, error, info, warn};
 use super::beat;
 use super::hints::Hints;
 use super::keeping::Keeping;
+use super::locking::Locking;
 use super::memory::Silence;
 use super::store::VoterStore;
 use super::view::{Acquired, Command, LeaseView, TenureView, Wanted};
@@ -86,6 +87,7 @@ pub(super) struct State {
     pub(super) acquired: BTreeMap<Slot, Acquired>,
     /// Slots that go on without a majority.
     pub(super) keeping: Keeping,
+    pub(super) locking: Locking,
 }
 
 impl State {
@@ -227,6 +229,7 @@ impl Host {
                 Err(error) => error!(to = to.as_str(), "a lease message cannot be encoded: {error}"),
             }
         }
+        self.state.locking.flush();
         self.publish();
     }
 

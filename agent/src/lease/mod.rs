@@ -5,6 +5,7 @@ mod hints;
 mod holding;
 mod host;
 mod keeping;
+pub mod locking;
 mod memory;
 mod returning;
 pub mod store;

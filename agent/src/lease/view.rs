@@ -8,6 +8,8 @@ use cluster_lease::time::{Span, Time};
 use cluster_lease::types::{NodeName, SetNo, Slot, VoterId};
 use cluster_schemas::node::{VoterList, VoterMember};
 
+use super::locking::LockAsk;
+
 /// A slot that this node is a candidate for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -96,6 +98,8 @@ pub enum Command {
     HeardVoters(VoterList),
     /// An operator vouches that all voters but these are dead.
     ForceVoters(VoterList),
+    /// About locks.
+    Lock(LockAsk),
     /// The agent is about to be restarted: renew with the longest T (rule P6), then answer.
     Restarting(tokio::sync::oneshot::Sender<()>),
 }

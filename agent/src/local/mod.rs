@@ -7,6 +7,7 @@
 pub mod caller;
 pub mod events;
 pub mod grants;
+mod locks;
 pub mod peer;
 mod problem;
 pub mod ring;
@@ -33,6 +34,7 @@ pub use caller::{Caller, Who};
 pub use problem::LocalError;
 
 use crate::config::SocketConfig;
+use crate::locks::Locks;
 use crate::place::UnitOf;
 
 /// Name of the socket in the agent's runtime folder.
@@ -72,12 +74,13 @@ pub struct Local {
 }
 
 /// All routes.
-pub fn router(local: Arc<Local>) -> Router {
+pub fn router(local: Arc<Local>, locks: Option<Locks>) -> Router {
     Router::new()
         .route("/v1/kv", get(state::list))
         .route("/v1/kv/{*key}", get(state::get).put(state::put).delete(state::delete))
         .route("/v1/ring/{app}", get(ring::get))
         .route("/v1/ring/{app}/owner", get(ring::owner))
+        .merge(locks.map(locks::routes).unwrap_or_default())
         .route("/v1/self", get(selves::get))
         .fallback(|| async { LocalError::not_found("there is nothing at this path; see docs/local-api.md") })
         .method_not_allowed_fallback(|| async {
@@ -88,7 +91,7 @@ pub fn router(local: Arc<Local>) -> Router {
 }
 
 /// Serves the local API for as long as the agent runs. A socket that cannot be made is tried again: nothing else waits for it.
-pub async fn serve(local: Arc<Local>, path: PathBuf, config: SocketConfig, unit_of: UnitOf) {
+pub async fn serve(local: Arc<Local>, locks: Locks, path: PathBuf, config: SocketConfig, unit_of: UnitOf) {
     let mut said = String::new();
     let listener = loop {
         match socket::listen(&path, &config) {
@@ -104,5 +107,5 @@ pub async fn serve(local: Arc<Local>, path: PathBuf, config: SocketConfig, unit_
         tokio::time::sleep(LISTEN_RETRY).await;
     };
     info!(path = %path.display(), "the local API listens");
-    socket::serve(listener, router(local), unit_of).await;
+    socket::serve(listener, router(local, Some(locks)), unit_of).await;
 }

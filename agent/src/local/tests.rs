@@ -51,7 +51,7 @@ impl World {
             Arc::new(move |_| unit.lock().unwrap().clone())
         };
         let listener = socket::listen(&path, &SocketConfig::default()).unwrap();
-        tokio::spawn(socket::serve(listener, router(Arc::clone(&local)), unit_of));
+        tokio::spawn(socket::serve(listener, router(Arc::clone(&local), None), unit_of));
         let world = Self { path, unit, status, assignment, local, _folder: folder };
         world.assign(["api", "other"]);
         world

@@ -105,7 +105,7 @@ impl Bus {
         Ok(Beats { subscriber, what: std::marker::PhantomData })
     }
 
-    async fn publish<T: Serialize>(&self, subject: String, value: &T) {
+    pub(crate) async fn publish<T: Serialize>(&self, subject: String, value: &T) {
         if !self.is_connected() {
             return;
         }

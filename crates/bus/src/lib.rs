@@ -15,6 +15,7 @@ mod events;
 mod kv;
 mod lease_link;
 pub mod lease_wire;
+mod locks;
 mod names;
 mod records;
 mod shared_state;
@@ -29,6 +30,7 @@ pub use databases::{DatabaseLink, DatabaseMessage, DatabaseMessages, Outgoing};
 pub use events::EventReader;
 pub use kv::{KeyState, Kv, KvError, LeaderRecord, Revised};
 pub use lease_link::{Arrived, LeaseLink, server_orders};
+pub use locks::{LockNote, LockNotes};
 pub use names::{Bucket, CORDON_PREFIX, HANDOVER_PREFIX, LEADER_KEY, MARK_KEY, Names, RECOVERY_KEY, REMOVAL_PREFIX, VOTERS_KEY};
 pub use records::{CordonOrder, HandoverOrder, RecoveryRecord, Removal, StoreMark, VotersOrder};
 pub use shared_state::{

@@ -103,6 +103,12 @@ impl Names {
         format!("{}.lease.*.{to}", self.cluster)
     }
 
+    /// Subject of what one node tells another of a lock; `*` as `from` for all that is told to `to`.
+    #[must_use]
+    pub fn lock(&self, from: &str, to: &str) -> String {
+        format!("{}.lock.{from}.{to}", self.cluster)
+    }
+
     /// Subject of orders to go on with the voters that are left.
     #[must_use]
     pub fn force_voters(&self) -> String {

@@ -9,7 +9,7 @@ use cluster_lease::set::{Member, VoterSet};
 use cluster_lease::slots::{Claims, SlotSet};
 use cluster_lease::time::{MAX_T, Span, Time};
 use cluster_lease::types::{BootId, ClusterId, Epoch, Instance, Node, NodeName, SetNo, Slot, SlotName, VoterId};
-use cluster_lease::voter::{Journal, Voter, VoterAction, VoterConfig};
+use cluster_lease::voter::{Journal, LOCKS_MAX, Voter, VoterAction, VoterConfig};
 use std::sync::Arc;
 
 const CLUSTER: ClusterId = ClusterId(3);
@@ -373,4 +373,36 @@ fn b5_a_second_voter_that_waits_after_its_boot_is_not_counted_on_yet() {
     let left_at = left_at.unwrap();
     assert!((ms(5_000)..ms(5_300)).contains(&left_at), "{left_at:?}");
     assert!(now < left_at + MAX_T + RESEND.times(5), "{now:?}");
+}
+
+/// Applications make up the names of locks: those that are free are forgotten, and no token comes twice.
+#[test]
+fn v3_free_locks_are_forgotten_and_their_epochs_stay_used() {
+    let (mut holder, mut voter) = (holder("a", 1), voter());
+    let lock = |n: usize| -> Slot { format!("lock/jobs/n{n}").parse().unwrap() };
+    let turn = |holder: &mut Holder, voter: &mut Voter, n: usize| {
+        let now = ms(1_000 + n as u64);
+        let actions = talk(holder, voter, now, Event::Acquire { slot: lock(n), t: Span::from_millis(350) });
+        let armed = actions.iter().find_map(|action| match action {
+            Action::Arm { tenure, .. } => Some(tenure.epoch),
+            _ => None,
+        });
+        if let Some(epoch) = armed {
+            talk(holder, voter, now, Event::Release { slot: lock(n), successor: None });
+            talk(holder, voter, now, Event::Stopped { slot: lock(n), epoch });
+        }
+        armed
+    };
+    let first = turn(&mut holder, &mut voter, 0).expect("a free lock");
+    let mut most = 0;
+    for n in 1..3 * LOCKS_MAX {
+        assert!(turn(&mut holder, &mut voter, n).is_some(), "lock {n}");
+        most = most.max(voter.records().count());
+    }
+    assert!(most <= LOCKS_MAX, "{most} records");
+    // Another agent knows nothing of these epochs: it is told, and gets a higher one.
+    let mut other = self::holder("b", 2);
+    assert_eq!(turn(&mut other, &mut voter, 0), None, "its own first epoch is refused");
+    let again = (1..9).find_map(|_| turn(&mut other, &mut voter, 0)).expect("the lock");
+    assert!(again > first, "{again} after {first}");
 }

@@ -10,5 +10,6 @@ mod examples;
 mod gitops;
 mod line;
 mod local;
+mod locks;
 mod play;
 mod world;

@@ -11,6 +11,7 @@
 mod codec;
 mod grant;
 mod hints;
+mod locks;
 mod sets;
 mod state;
 
@@ -29,10 +30,15 @@ use crate::time::{MAX_T, Span, Time};
 use crate::types::{ClusterId, EPOCH_END, Epoch, Node, NodeName, PARTITIONS_MAX, Slot, SlotName, Tenure};
 use grant::Terms;
 use hints::Hints;
+use locks::Locks;
 use std::collections::BTreeMap;
 
 /// Slots a voter keeps records of. When full, slots without a live grant are forgotten into the common floor.
 pub const SLOTS_MAX: usize = 65_536;
+
+/// Locks (slots `lock/...`) a voter keeps records of before it looks for those that nobody holds. Their names are made up by applications, one
+/// for each job maybe, so that they would fill the table in time.
+pub const LOCKS_MAX: usize = 2_048;
 
 /// What a voter must know about itself.
 #[derive(Clone, Debug)]
@@ -81,6 +87,7 @@ pub struct Voter<R: Rules = AsWritten> {
     base: Epoch,
     high: Epoch,
     slots: SlotMap<Cell>,
+    locks: Locks,
     hints: Hints,
 }
 
@@ -124,6 +131,7 @@ impl<R: Rules> Voter<R> {
             base: Epoch(0),
             high: Epoch(0),
             slots: SlotMap::default(),
+            locks: Locks::default(),
             hints: Hints::default(),
             config,
             rules,
@@ -163,6 +171,7 @@ impl<R: Rules> Voter<R> {
             self.high = self.high.max(state.floor);
             let mut cell = Cell { state, queued: false };
             cell.queue(&slot, &mut self.hints);
+            self.locks.count(&slot);
             self.slots.insert(&slot, cell);
         }
         if run.torn > 0 && !self.rules.breaks(Fault::TornRecordIgnored) {
@@ -387,25 +396,34 @@ impl<R: Rules> Voter<R> {
             let mut cell = Cell { state, queued: false };
             cell.queue(slot, &mut self.hints);
             self.slots.insert(slot, cell);
+            self.locks.count(slot);
         }
         batch.changed.insert(slot);
         Ok(())
     }
 
-    /// Forgets all slots without a live grant when the table is full. Their floors go into the common floor, so none is lost.
+    /// Forgets all slots without a live grant when the table is full, and all such locks when there are many.
     fn make_room(&mut self, now: Time, batch: &mut Batch) -> bool {
-        if self.slots.len() < self.config.slots_max {
-            return true;
+        if self.slots.len() >= self.config.slots_max {
+            self.forget_idle(now, batch, |_| true);
+        } else if self.locks.are_many() {
+            self.forget_idle(now, batch, locks::is_lock);
         }
-        let idle: Vec<Slot> = self.slots.iter().filter(|(_, cell)| cell.state.live(now).is_none()).map(|(slot, _)| slot).collect();
-        for slot in idle.iter().filter(|slot| !batch.changed.contains(slot)) {
+        self.slots.len() < self.config.slots_max
+    }
+
+    /// Forgets slots without a live grant. Their floors go into the common floor, so none is lost.
+    fn forget_idle(&mut self, now: Time, batch: &mut Batch, which: impl Fn(&Slot) -> bool) {
+        let idle = self.slots.iter().filter(|(_, cell)| cell.state.live(now).is_none()).map(|(slot, _)| slot);
+        let idle: Vec<Slot> = idle.filter(|slot| which(slot) && !batch.changed.contains(slot)).collect();
+        for slot in &idle {
             if let Some(cell) = self.slots.remove(slot) {
                 self.base = self.base.max(cell.state.floor);
                 batch.forgotten.insert(slot);
                 batch.header = true;
             }
         }
-        self.slots.len() < self.config.slots_max
+        self.locks.recount(self.slots.iter().filter(|(slot, _)| locks::is_lock(slot)).count());
     }
 
     fn watch(&mut self, now: Time, watch: &Watch, actions: &mut Vec<VoterAction>) {
