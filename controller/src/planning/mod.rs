@@ -106,12 +106,7 @@ fn judge(world: &World, request: &PlanRequest, effects: impl FnOnce(&BTreeMap<St
     plan.apps.sort_by(|a, b| a.name.cmp(&b.name));
 
     refuse_too_many(present, options, &pruned, &mut plan)?;
-    let strangers = |app: &&App| app.metadata.set.is_some() && options.set.is_none();
-    for name in plan.apps.iter().filter(|a| a.change == Change::Changed).map(|a| &a.name) {
-        if let Some(set) = present.get(name).filter(strangers).and_then(|app| app.metadata.set.as_deref()) {
-            plan.warnings.push(format!("App {name:?} belongs to the set {set:?}, whose next apply may undo this"));
-        }
-    }
+    warn_of_sets(present, options, &mut plan);
     let of_set = |app: &&App| options.set.is_some() && app.metadata.set == options.set;
     plan.basis.revisions =
         names.iter().map(|name| ((*name).to_owned(), present.get(*name).map_or(0, |a| a.metadata.resource_version))).collect();
@@ -299,6 +294,21 @@ fn refuse_too_many(present: &BTreeMap<String, App>, options: &PlanOptions, prune
         ));
     }
     Ok(())
+}
+
+/// One sentence for each set whose Apps are changed without it.
+fn warn_of_sets(present: &BTreeMap<String, App>, options: &PlanOptions, plan: &mut Plan) {
+    if options.set.is_some() {
+        return;
+    }
+    let mut sets: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for app in plan.apps.iter().filter(|a| a.change == Change::Changed) {
+        if let Some(set) = present.get(&app.name).and_then(|old| old.metadata.set.as_deref()) {
+            sets.entry(set).or_default().push(&app.name);
+        }
+    }
+    let sentences = sets.into_iter().map(|(set, apps)| format!("Apps of the set {set:?}, whose next apply may undo this: {}", some(&apps)));
+    plan.warnings = sentences.collect();
 }
 
 /// Names for a sentence.

@@ -92,7 +92,7 @@ fn an_app_of_another_set_is_a_conflict_until_it_is_taken_over() {
     assert_eq!(taken.apps[0].fields, [field]);
     // Without a set it stays in its own, and that is told.
     let plain = made(&world, &request(vec![app("a", ", vip: {address: 10.0.0.7/24, interface: eth0}")], PlanOptions::default()));
-    assert!(plain.warnings[0].contains("belongs to the set \"two\""), "{:?}", plain.warnings);
+    assert_eq!(plain.warnings, ["Apps of the set \"two\", whose next apply may undo this: a"]);
 }
 
 #[test]

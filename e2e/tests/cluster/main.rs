@@ -20,6 +20,7 @@ mod homes;
 mod http;
 mod input;
 mod keep;
+mod local;
 mod observe;
 mod operators;
 mod patterns;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             replicas_run_on_as_many_nodes_as_asked_for,
             ring_gives_every_partition_one_owner,
         ],
+        local: [apps_are_known_by_their_units],
         examples: [the_examples_run_on_real_nodes],
         input: [
             bad_manifests_are_refused_with_their_place_and_nothing_is_stored,
