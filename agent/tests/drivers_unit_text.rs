@@ -268,7 +268,7 @@ proptest! {
         let text = exec_unit("api", &spec, &values()).unwrap();
         prop_assert_eq!(argv(&text), command);
         // Nothing broke out of its line.
-        prop_assert_eq!(text.lines().count(), 17, "{}", text);
+        prop_assert_eq!(text.lines().count(), 18, "{}", text);
         prop_assert!(text.lines().all(|line| !line.ends_with('\\')));
     }
 

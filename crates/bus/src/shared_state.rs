@@ -3,6 +3,10 @@
 //! A read from the stream's leader alone may be old: a leader that was deposed and does not know it yet answers, too. A consistent read is
 //! confirmed by an append that holds only while the key's last message is the one that was read (rule C2): a deposed leader gets no
 //! majority for it.
+//!
+//! A refusal proves nothing by itself either: for a moment after it thaws, such a leader hears every append beside the one that leads, and the
+//! answer of either may come first (seen: a write that was refused and stored). So each write carries a name of its own, and after a refusal the
+//! key is looked at.
 
 use std::time::Duration;
 
@@ -43,6 +47,8 @@ const CONFIRMATIONS: &str = "$read";
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 const TTL: &str = "Nats-TTL";
+/// The name of one write.
+const WRITE: &str = "Clusterctl-Write";
 
 /// Why a read or write of shared state failed.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +67,7 @@ pub enum StateError {
         /// Its size in bytes.
         size: usize,
     },
-    /// The key is not as the write expects it. Nothing was written.
+    /// The key is not as the write expects it. Nothing was written (or another write took its place at once, when a leader was just deposed).
     #[error("{key}: it is not at the revision that was expected; nothing was written")]
     Conflict {
         /// The key.
@@ -158,15 +164,20 @@ impl SharedState {
     /// [`StateError::Key`], [`StateError::Unavailable`].
     pub async fn read(&self, app: &str, key: &str) -> Result<Found, StateError> {
         let (full, end) = (full(app, key)?, Instant::now() + LIMIT);
+        Ok(self.confirmed(&full, key, end).await?.0)
+    }
+
+    /// What the key is, confirmed, and the name of the write that made it so.
+    async fn confirmed(&self, full: &str, key: &str, end: Instant) -> Result<(Found, Option<String>), StateError> {
         let mut busy = 0;
         loop {
-            let found = self.leader_get(&full, key).await?;
+            let (found, write) = self.leader_get(full, key).await?;
             let mut headers = HeaderMap::new();
             headers.insert(EXPECTED, found.revision.to_string());
-            headers.insert(EXPECTED_SUBJECT, self.subject(&full));
+            headers.insert(EXPECTED_SUBJECT, self.subject(full));
             headers.insert(TTL, DELETIONS_KEPT.as_secs().to_string());
             let why = match self.append(&self.confirmations, headers, Vec::new()).await {
-                Appended::Done(_) => return Ok(found),
+                Appended::Done(_) => return Ok((found, write)),
                 Appended::Refused => "others write it all the time".to_owned(),
                 Appended::Busy => {
                     busy += 1;
@@ -209,7 +220,9 @@ impl SharedState {
 
     async fn change(&self, app: &str, key: &str, headers: HeaderMap, value: Vec<u8>, expect: Expect) -> Result<u64, StateError> {
         let (full, end) = (full(app, key)?, Instant::now() + LIMIT);
-        let conflict = || StateError::Conflict { key: key.to_owned() };
+        let own = self.bus.client.new_inbox();
+        let mut headers = headers;
+        headers.insert(WRITE, own.as_str());
         let mut expected = match expect {
             Expect::Any => None,
             Expect::Absent => Some(0),
@@ -223,15 +236,25 @@ impl SharedState {
             }
             match self.append(&full, headers, value.clone()).await {
                 Appended::Done(revision) => return Ok(revision),
-                // A deleted key has a marker, which is what a create stands on then.
-                Appended::Refused if expect == Expect::Absent => match self.leader_get(&full, key).await? {
-                    Found { value: None, revision } if Some(revision) != expected && Instant::now() < end => expected = Some(revision),
-                    _ => return Err(conflict()),
-                },
-                Appended::Refused => return Err(conflict()),
+                Appended::Refused => {
+                    let looked = self.confirmed(&full, key, end).await;
+                    let (found, write) = looked.map_err(|error| StateError::Unknown { key: key.to_owned(), why: error.to_string() })?;
+                    // A deleted key has a marker, which is what a create stands on then.
+                    let marked = expect == Expect::Absent && found.value.is_none();
+                    match Some(found.revision) {
+                        _ if write.as_deref() == Some(own.as_str()) => return Ok(found.revision),
+                        now if (now == expected || marked) && Instant::now() < end => expected = now,
+                        _ => return Err(StateError::Conflict { key: key.to_owned() }),
+                    }
+                }
                 Appended::Busy if Instant::now() < end => {
                     busy += 1;
                     self.pause(busy).await;
+                    if let Ok((found, Some(write))) = self.leader_get(&full, key).await
+                        && write == own
+                    {
+                        return Ok(found.revision);
+                    }
                 }
                 Appended::Busy => {
                     return Err(StateError::Unavailable { key: key.to_owned(), why: "others read and write it all the time".to_owned() });
@@ -247,19 +270,21 @@ impl SharedState {
     /// # Errors
     /// [`StateError::Key`], [`StateError::Unavailable`].
     pub async fn glance(&self, app: &str, key: &str) -> Result<Found, StateError> {
-        self.leader_get(&full(app, key)?, key).await
+        Ok(self.leader_get(&full(app, key)?, key).await?.0)
     }
 
-    async fn leader_get(&self, full: &str, key: &str) -> Result<Found, StateError> {
+    /// The same, with the name of the write that made it so.
+    async fn leader_get(&self, full: &str, key: &str) -> Result<(Found, Option<String>), StateError> {
         let store = self.store(key).await?;
         match store.stream.raw_message_builder().last_by_subject(self.subject(full)).send().await {
             Ok(message) => {
                 let gone = is_gone(&message.headers);
-                Ok(Found { value: (!gone).then(|| message.payload.to_vec()), revision: message.sequence })
+                let write = message.headers.get(WRITE).map(|name| name.as_str().to_owned());
+                Ok((Found { value: (!gone).then(|| message.payload.to_vec()), revision: message.sequence }, write))
             }
             Err(error) => match error.kind() {
-                RawMessageErrorKind::NoMessageFound => Ok(Found::default()),
-                RawMessageErrorKind::JetStream(ref e) if e.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(Found::default()),
+                RawMessageErrorKind::NoMessageFound => Ok(Default::default()),
+                RawMessageErrorKind::JetStream(ref e) if e.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(Default::default()),
                 _ => Err(StateError::Unavailable { key: key.to_owned(), why: error.to_string() }),
             },
         }

@@ -133,7 +133,7 @@ fn adopt_slot(seen: &[(&str, &AppObserved)], entries: &mut AppEntries<'_, '_>) {
             if let Some(vip) = &mut entry.vip {
                 (vip.hold, vip.epoch, vip.releasing) = (false, epoch, None);
             }
-        } else if *node != holder && entry.releasing.is_none_or(|r| r <= epoch) {
+        } else if *node != holder {
             // On its way out: what it had to let go of is another's by now, or was never had: no epoch is given twice.
             entry.releasing = None;
             if let Some(vip) = &mut entry.vip {
