@@ -17,7 +17,6 @@ use crate::held::Held;
 use crate::io::Io;
 use crate::output::table::Table;
 use crate::output::{apps, assignments, document, nodes};
-use crate::placement;
 use crate::resource::{self, Kind, Selection};
 use crate::select::format::{Output, OutputParser};
 use crate::select::labels::Selector;
@@ -31,7 +30,7 @@ use crate::watch::{Change, Known};
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// Kinds (apps, nodes, assignments) and names of objects: `apps`, `apps,nodes`, `app database cache`, `app/database node/n1`; or one of
-    /// the lists `voters`, `leases`, `failovers`, `events`, `sets`; or `placement APP`
+    /// the lists `voters`, `leases`, `failovers`, `events`, `sets`
     #[arg(required = true, value_name = "KIND [NAME]... | KIND/NAME")]
     pub(crate) resources: Vec<String>,
 
@@ -109,9 +108,6 @@ pub(crate) fn run(args: &GetArgs, connect: impl FnOnce() -> Result<Client, CliEr
     }
     if let Some(asked) = failovers::asked(args) {
         return failovers::run(&asked, &connect()?, io);
-    }
-    if let Some(app) = placement::asked(args) {
-        return placement::run(app, args, &connect()?, io);
     }
     if let Some(names) = sets::asked(args) {
         return sets::run(names, args, &connect()?, io);

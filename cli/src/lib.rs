@@ -105,7 +105,7 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Voters(args) => voters::run(&args, &connect()?, io),
         Command::Wait(args) => wait::run(&args, connect, io),
         Command::Create(args) => create::run(&args, connect, io),
-        Command::Explain(args) => explain::run(&args, io),
+        Command::Explain(args) => explain::run(&args, connect, io),
         Command::Events(args) => events::run(&args, &connect()?, io),
         Command::Recover(args) => recover::run(&args, &connect()?, io),
         Command::Init(args) => setup::init(&args, io),

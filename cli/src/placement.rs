@@ -1,37 +1,31 @@
-//! `get placement APP`: every node and every rule, and what would have to change.
+//! `explain placement APP`: every node and every rule, and what would have to change.
 
 use cluster_schemas::placement::{NodePlacement, PlacementView};
 
-use crate::args::{Format, GetArgs};
+use crate::args::Format;
 use crate::client::{Client, encode};
 use crate::error::{CliError, Exit};
 use crate::get::not_found;
 use crate::io::Io;
 use crate::output::{document, table::Table};
 use crate::resource::Kind;
-
-/// The App whose placement the arguments of `get` ask for.
-pub(crate) fn asked(args: &GetArgs) -> Option<&str> {
-    match args.resources.as_slice() {
-        [word, app] if word == "placement" => Some(app.strip_prefix("app/").unwrap_or(app)),
-        _ => None,
-    }
-}
+use crate::select::format::Output;
 
 /// Prints it.
-pub(crate) fn run(app: &str, args: &GetArgs, client: &Client, io: &mut Io<'_>) -> Result<Exit, CliError> {
+pub(crate) fn run(app: &str, output: &Output, no_headers: bool, client: &Client, io: &mut Io<'_>) -> Result<Exit, CliError> {
+    let app = app.strip_prefix("app/").unwrap_or(app);
     let view = match client.get::<PlacementView>(&format!("/v1/apps/{}/placement", encode(app))) {
         Err(error) if error.is_not_found() => return Err(not_found(client, Kind::App, app)),
         other => other?,
     };
     let value = serde_json::to_value(&view).unwrap_or_default();
-    let of_paths = args.output.of_paths(&value, args.no_headers);
-    let text = match args.output.plain() {
+    let of_paths = output.of_paths(&value, no_headers);
+    let text = match output.plain() {
         _ if of_paths.is_some() => of_paths.unwrap_or_default(),
         Format::Json => document::json(&value),
         Format::Yaml => document::yaml(&value),
         Format::Name => format!("app/{}\n", view.app),
-        Format::Table | Format::Wide => table(&view, args.no_headers),
+        Format::Table | Format::Wide => table(&view, no_headers),
     };
     io.out(&text)?;
     Ok(Exit::Done)

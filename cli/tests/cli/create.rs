@@ -47,6 +47,7 @@ fn an_app_is_made_once_and_mistakes_are_told() {
         (&["create", "singleton", "db", "--unit", "x", "--vip", "10.0.0.1/24"], "--interface"),
         (&["explain", "app.spec.vipp"], "did you mean app.spec.vip?"),
         (&["explain", "spec.vip"], "clusterctl explain app.spec.vip"),
+        (&["explain", "app.spec", "app.metadata"], "clusterctl explain placement APP"),
         (&["wait", "app/db"], "--for"),
         (&["wait", "--for=Ready", "app/db"], "that is a condition: condition=Ready"),
         (&["wait", "--for=condition=Ready", "apps"], "name it, or say --all"),
@@ -63,4 +64,18 @@ fn a_field_is_explained_without_a_cluster() {
     let run = clusterctl("http://127.0.0.1:1", &["explain", "app.spec.vip"]);
     assert_eq!((run.code, run.err.as_str()), (0, ""));
     assert!(run.out.starts_with("FIELD:    app.spec.vip <object>\n") && run.out.contains("  address <string> required"), "{}", run.out);
+}
+
+#[test]
+fn a_placement_is_explained_by_the_controller() {
+    let node = json!({"node": "n1", "fits": false, "rules": [{"rule": "heard", "pass": false}], "prefer": 0, "instances": 2, "change": "bring n1 back"});
+    let view = json!({"app": "db", "nodes": [node], "smallestChange": "bring n1 back"});
+    let fake = Fake::new().on("GET /v1/apps/db/placement", 200, &view);
+    for app in ["db", "app/db"] {
+        let run = fake.run(&["explain", "placement", app]);
+        assert_eq!((run.code, run.err.as_str()), (0, ""));
+        assert!(run.out.contains("FAIL") && run.out.contains("The smallest change: bring n1 back"), "{}", run.out);
+    }
+    let run = fake.run(&["explain", "placement", "db", "-o", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&run.out).unwrap(), view);
 }
