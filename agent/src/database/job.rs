@@ -122,13 +122,15 @@ impl Task {
         if work.state == WorkState::Done && std::mem::take(&mut job.compare) {
             let found = u64::from_str_radix(&work.checksum, 16).unwrap_or_default();
             let at = Position { epoch: work.epoch, tx: work.transaction, checksum: found };
-            let log = self.host.as_ref().map(|host| host.member().log());
-            let entry =
-                log.and_then(|log| log.entries().rev().map(|entry| entry.position).find(|here| (here.epoch, here.tx) == (at.epoch, at.tx)));
+            // A replica that began with a snapshot has nothing of what came before in its log.
+            let member = self.host.as_ref().map(|host| host.member());
+            let own = member.map(|member| member.position());
+            let log = member.into_iter().flat_map(|member| member.log().entries().rev().map(|entry| entry.position));
+            let entry = own.into_iter().chain(log).find(|here| (here.epoch, here.tx) == (at.epoch, at.tx));
             job.seen.change(|work| match entry {
-                Some(here) if here == at => work.message.push_str(", as this node's log has it"),
-                Some(here) => work.remarks.push(format!("its checksum is {found:016x}, this node's log has {:016x}", here.checksum)),
-                None => work.message.push_str(", which is not in this node's log"),
+                Some(here) if here == at => work.message.push_str(", as this node has it"),
+                Some(here) => work.remarks.push(format!("its checksum is {found:016x}, this node has {:016x}", here.checksum)),
+                None => work.message.push_str(", which this node does not remember"),
             });
         }
         Ok(job.seen.read())

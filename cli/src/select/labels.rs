@@ -3,6 +3,9 @@
 //! They are sent along, so that a controller need not answer with everything, and applied once more here: the answer of a controller that
 //! does not know them is then right too.
 
+use std::collections::BTreeMap;
+
+use cluster_schemas::selector;
 use serde_json::Value;
 
 use super::SelectError;
@@ -10,20 +13,11 @@ use super::SelectError;
 /// Longest selector, in bytes.
 const TEXT_BYTES_MAX: usize = 4 * 1024;
 
-/// All of these must hold.
+/// What the controllers make of a selector, and as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Selector {
     text: String,
-    terms: Vec<Term>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Term {
-    Exists(String),
-    Absent(String),
-    In(String, Vec<String>),
-    /// Objects without the label too, as with kubectl.
-    NotIn(String, Vec<String>),
+    read: selector::Selector,
 }
 
 impl Selector {
@@ -38,20 +32,8 @@ impl Selector {
         if text.len() > TEXT_BYTES_MAX {
             return Err(SelectError(format!("the selector is longer than {TEXT_BYTES_MAX} bytes")));
         }
-        let mut terms = Vec::new();
-        let (mut start, mut depth) = (0, 0i32);
-        for (at, c) in text.char_indices().chain([(text.len(), ',')]) {
-            match c {
-                '(' => depth += 1,
-                ')' => depth -= 1,
-                ',' if depth == 0 || at == text.len() => {
-                    terms.push(term(text[start..at].trim())?);
-                    start = at + 1;
-                }
-                _ => {}
-            }
-        }
-        Ok(Self { text: text.to_owned(), terms })
+        let read = selector::Selector::parse(text).map_err(|error| SelectError(error.to_string()))?;
+        Ok(Self { text: text.to_owned(), read })
     }
 
     /// As it was written.
@@ -61,55 +43,9 @@ impl Selector {
 
     /// Whether an object of the API, an App or a node, has such labels.
     pub(crate) fn matches(&self, object: &Value) -> bool {
-        let labels = object.pointer("/metadata/labels").or_else(|| object.pointer("/node/labels"));
-        let label = |key: &str| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);
-        self.terms.iter().all(|term| match term {
-            Term::Exists(key) => label(key).is_some(),
-            Term::Absent(key) => label(key).is_none(),
-            Term::In(key, values) => label(key).is_some_and(|value| values.iter().any(|v| v == value)),
-            Term::NotIn(key, values) => label(key).is_none_or(|value| values.iter().all(|v| v != value)),
-        })
-    }
-}
-
-fn term(text: &str) -> Result<Term, SelectError> {
-    let key = |key: &str| {
-        let key = key.trim();
-        let good = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
-        if good {
-            Ok(key.to_owned())
-        } else {
-            Err(SelectError(format!("{text:?} is no part of a selector: {key:?} is no name of a label")))
-        }
-    };
-    let value = |value: &str| {
-        let value = value.trim();
-        if value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
-            Ok(value.to_owned())
-        } else {
-            Err(SelectError(format!("{text:?} is no part of a selector: {value:?} is no value of a label")))
-        }
-    };
-    if let Some((left, right)) = text.split_once("!=") {
-        return Ok(Term::NotIn(key(left)?, vec![value(right)?]));
-    }
-    if let Some((left, right)) = text.split_once("==").or_else(|| text.split_once('=')) {
-        return Ok(Term::In(key(left)?, vec![value(right)?]));
-    }
-    if let Some(list) = text.strip_suffix(')')
-        && let Some((left, list)) = list.split_once('(')
-    {
-        let values = list.split(',').map(value).collect::<Result<Vec<_>, _>>()?;
-        let words: Vec<&str> = left.split_whitespace().collect();
-        return match words.as_slice() {
-            [name, "in"] => Ok(Term::In(key(name)?, values)),
-            [name, "notin"] => Ok(Term::NotIn(key(name)?, values)),
-            _ => Err(SelectError(format!("{text:?} is no part of a selector: sets are written like zone in (a,b) and zone notin (a,b)"))),
-        };
-    }
-    match text.strip_prefix('!') {
-        Some(name) => Ok(Term::Absent(key(name)?)),
-        None => Ok(Term::Exists(key(text)?)),
+        let labels = object.pointer("/metadata/labels").or_else(|| object.pointer("/node/labels")).and_then(Value::as_object);
+        let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        self.read.matches(&labels.into_iter().flatten().filter_map(text).collect::<BTreeMap<_, _>>())
     }
 }
 

@@ -70,13 +70,15 @@ fn wait_replicated(c: &Cluster) -> Result<()> {
     ensure(all.message.contains("follow"), || format!("{all:?}"))
 }
 
-/// All three nodes have the same database, by its checksum, and nothing is wrong with it.
+/// All three nodes have the same database, by its checksum, and nothing is wrong with it; and what one of them restores from the stream is that.
 fn wait_same(c: &Cluster) -> Result<()> {
     wait_until("all nodes to have the same database", LATER, || {
         let ran = c.ctl(&["db", "verify", "notes"])?;
         let lines: Vec<&str> = ran.stdout.lines().collect();
         let states: BTreeSet<&str> = lines.iter().filter_map(|line| line.split_once(": ")?.1.strip_suffix(": all is well")).collect();
-        ensure(ran.code == 0 && lines.len() == 3 && states.len() == 1, || format!("{ran:?}"))
+        let restored = lines.iter().filter_map(|line| line.split_once("restored elsewhere ")).map(|(_, what)| what);
+        let same = restored.filter(|what| states.iter().all(|state| what.contains(state)) && what.contains("as this node has it")).count();
+        ensure(ran.code == 0 && lines.len() == 4 && states.len() == 1 && same == 1, || format!("{ran:?}"))
     })
 }
 
