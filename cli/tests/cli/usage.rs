@@ -35,7 +35,7 @@ fn mistakes_in_arguments_get_code_two_and_a_suggestion() {
         (&["get", "apps", "-o", "jsonpath={items}"], "a path begins with a dot"),
         (&["get", "apps", "-o", "custom-columns=NAME"], "columns are written like NAME:.metadata.name"),
         (&["get", "apps", "--sort-by", "{.metadata.name"], "--sort-by: \"{.metadata.name\" has no closing brace"),
-        (&["get", "apps", "-l", "a within (b)"], "sets are written like zone in (a,b)"),
+        (&["get", "apps", "-l", "a within (b)"], "key=value, key!=value, key in (a,b) or key notin (a,b)"),
         (&["get", "apps", "-l", "tier>3"], "is no name of a label"),
         (&["get", "app", "x", "-l", "a=b"], "names and a selector exclude each other"),
         (&["get", "apps,nodes", "-w"], "one kind can be watched at a time"),
