@@ -36,7 +36,7 @@ fn mistakes_in_arguments_get_code_two_and_a_suggestion() {
         (&["get", "apps", "-o", "custom-columns=NAME"], "columns are written like NAME:.metadata.name"),
         (&["get", "apps", "--sort-by", "{.metadata.name"], "--sort-by: \"{.metadata.name\" has no closing brace"),
         (&["get", "apps", "-l", "a within (b)"], "key=value, key!=value, key in (a,b) or key notin (a,b)"),
-        (&["get", "apps", "-l", "tier>3"], "is no name of a label"),
+        (&["get", "apps", "-l", "tier>3"], "\"tier>3\" is no requirement: write key,"),
         (&["get", "app", "x", "-l", "a=b"], "names and a selector exclude each other"),
         (&["get", "apps,nodes", "-w"], "one kind can be watched at a time"),
         (&["get", "apps", "-n", "default"], "there are no namespaces"),
