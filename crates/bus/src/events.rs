@@ -3,12 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
+use async_nats::jetstream::consumer::{DeliverPolicy, push};
 use async_nats::jetstream::stream;
 use cluster_schemas::event::Event;
 use futures_util::StreamExt;
 
 use crate::connection::Bus;
+use crate::watch::consumer_config;
 
 /// Most events that are kept.
 const EVENTS_MAX: i64 = 10_000;
@@ -18,8 +19,6 @@ const EVENTS_PER_OBJECT_MAX: i64 = 100;
 const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The server says this often that the reader's consumer lives.
 const IDLE_HEARTBEAT: Duration = Duration::from_secs(2);
-/// The server forgets a consumer that nobody listens to after this long.
-const CONSUMER_KEPT: Duration = Duration::from_secs(10);
 
 /// Events from the oldest that is kept, then as they come.
 pub struct EventReader {
@@ -91,18 +90,8 @@ impl Bus {
     /// Why they cannot be read now.
     pub async fn read_events(&self) -> Result<EventReader, String> {
         let stream = self.jetstream.get_stream(self.names().events_stream()).await.map_err(|error| error.to_string())?;
-        let config = push::Config {
-            deliver_subject: self.client.new_inbox(),
-            description: Some("clusterctl events".to_owned()),
-            deliver_policy: DeliverPolicy::All,
-            ack_policy: AckPolicy::None,
-            flow_control: true,
-            idle_heartbeat: IDLE_HEARTBEAT,
-            num_replicas: 1,
-            memory_storage: true,
-            inactive_threshold: CONSUMER_KEPT,
-            ..push::Config::default()
-        };
+        let config = consumer_config(&self.client, "clusterctl events", DeliverPolicy::All, String::new());
+        let config = push::Config { idle_heartbeat: IDLE_HEARTBEAT, ..config };
         let consumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
         Ok(EventReader { messages: consumer.messages().await.map_err(|error| error.to_string())? })
     }

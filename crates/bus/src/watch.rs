@@ -219,19 +219,8 @@ async fn list_and_follow<T>(source: &mut Source<T>, sender: &mpsc::Sender<(Chang
 
 /// A consumer of the last value of each matching key, and of all that follow. In memory and without acknowledgements: it writes nothing.
 async fn consume<T>(source: &Source<T>) -> Result<push::Messages, String> {
-    let config = push::Config {
-        deliver_subject: source.client.new_inbox(),
-        description: Some("clusterctl watch".to_owned()),
-        deliver_policy: DeliverPolicy::LastPerSubject,
-        ack_policy: AckPolicy::None,
-        filter_subject: format!("{}{}", source.store.prefix, source.filter),
-        flow_control: true,
-        idle_heartbeat: IDLE_HEARTBEAT,
-        num_replicas: 1,
-        memory_storage: true,
-        inactive_threshold: CONSUMER_KEPT,
-        ..push::Config::default()
-    };
+    let filter = format!("{}{}", source.store.prefix, source.filter);
+    let config = consumer_config(&source.client, "clusterctl watch", DeliverPolicy::LastPerSubject, filter);
     let consumer = source.store.stream.create_consumer(config).await.map_err(|e| e.to_string())?;
     consumer.messages().await.map_err(|e| e.to_string())
 }
@@ -288,4 +277,21 @@ async fn matching(store: &Store, filter: &str) -> Result<usize, String> {
 
 fn source_of(error: &dyn std::error::Error) -> String {
     error.source().map(ToString::to_string).unwrap_or_default()
+}
+
+/// A consumer that only reads, that says when it is quiet, and that the servers forget soon after its client is gone. An empty filter is none.
+pub(crate) fn consumer_config(client: &async_nats::Client, what: &str, from: DeliverPolicy, filter_subject: String) -> push::Config {
+    push::Config {
+        deliver_subject: client.new_inbox(),
+        description: Some(what.to_owned()),
+        deliver_policy: from,
+        ack_policy: AckPolicy::None,
+        filter_subject,
+        flow_control: true,
+        idle_heartbeat: IDLE_HEARTBEAT,
+        num_replicas: 1,
+        memory_storage: true,
+        inactive_threshold: CONSUMER_KEPT,
+        ..push::Config::default()
+    }
 }
