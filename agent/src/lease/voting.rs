@@ -113,7 +113,7 @@ impl Host {
         let half_done = former.map(|former| (former, current.clone()));
         let wanted = self.state.voting.wanted.as_deref().filter(|_| self.state.voting.told);
         let next = half_done.or_else(|| {
-            let promised = journal.prepared.clone();
+            let promised = journal.prepared.as_ref().map(|word| word.set.clone());
             promised.or_else(|| next_set(&current, wanted?)).map(|next| (current.clone(), next))
         });
         let rank = current.members().iter().position(|m| m.id == journal.voter);

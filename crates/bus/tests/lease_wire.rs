@@ -4,7 +4,7 @@
 
 use cluster_bus::lease_wire::{MESSAGE_MAX, VERSION, WireError, decode, encode};
 use cluster_lease::message::{
-    Answer, Ask, CLAIMS_WEIGHT_MAX, Free, Handover, Message, SetAnswer, SetAsk, SetStep, Verdict, Watch, Why, weight,
+    Answer, Ask, CLAIMS_WEIGHT_MAX, Free, Handover, Message, SetAnswer, SetAsk, SetStep, SetWord, Verdict, Watch, Why, weight,
 };
 use cluster_lease::set::{Member, VoterSet};
 use cluster_lease::slots::{Bits, Claims, SlotSet};
@@ -97,10 +97,14 @@ fn answer() -> impl Strategy<Value = Message> {
     )
 }
 
+fn word() -> impl Strategy<Value = SetWord> {
+    (any::<u32>(), set()).prop_map(|(round, set)| SetWord { round, set })
+}
+
 fn set_message() -> impl Strategy<Value = Message> {
     let step = prop_oneof![
         Just(SetStep::Report),
-        set().prop_map(SetStep::Prepare),
+        word().prop_map(SetStep::Prepare),
         set().prop_map(SetStep::Install),
         (any::<u64>(), epoch()).prop_map(|(number, floor)| SetStep::Floor(SetNo(number), floor)),
         any::<u64>().prop_map(|number| SetStep::Commit(SetNo(number))),
@@ -110,7 +114,7 @@ fn set_message() -> impl Strategy<Value = Message> {
         Message::SetAsk(SetAsk { cluster: ClusterId(cluster), voter: VoterId(voter), reply_to, step })
     });
     let maybe = || proptest::option::of(set());
-    let answer = ((any::<u128>(), any::<u128>()), node_name(), maybe(), maybe(), maybe(), any::<bool>(), (epoch(), epoch(), any::<bool>()))
+    let answer = ((any::<u128>(), any::<u128>()), node_name(), maybe(), maybe(), proptest::option::of(word()), any::<bool>(), (epoch(), epoch(), any::<bool>()))
         .prop_map(|((cluster, voter), from, installed, former, prepared, committed, (high, base, waiting))| {
             let (cluster, voter) = (ClusterId(cluster), VoterId(voter));
             Message::SetAnswer(SetAnswer { cluster, from, voter, installed, former, committed, prepared, high, base, waiting })

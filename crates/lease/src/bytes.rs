@@ -1,6 +1,7 @@
 //! Reading and writing the compact binary of records and messages: variable-length numbers, short strings, words. A reader never panics
 //! and never allocates more than its input is long.
 
+use crate::message::SetWord;
 use crate::set::{Member, VOTERS_MAX, VoterSet};
 use crate::types::{BootId, Epoch, Instance, Node, NodeName, SetNo, SlotName, Tenure, VoterId};
 
@@ -92,6 +93,13 @@ impl Writer {
         for member in set.members() {
             self.wide(member.id.0);
             self.text(member.node.as_str());
+        }
+    }
+
+    /// The round of a word, at the end of what holds it; nothing for the first one, as before there were rounds.
+    pub fn round_of(&mut self, word: Option<&SetWord>) {
+        if let Some(word) = word.filter(|word| word.round > 0) {
+            self.number(u64::from(word.round));
         }
     }
 }
@@ -255,6 +263,17 @@ impl<'a> Reader<'a> {
     /// [`BytesError`].
     pub fn tenure(&mut self) -> Result<Tenure, BytesError> {
         Ok(Tenure { epoch: self.epoch()?, node: self.node()?, instance: Instance(self.number()?) })
+    }
+
+    /// The round of this word, if the buffer has not ended.
+    ///
+    /// # Errors
+    /// [`BytesError`].
+    pub fn round_into(&mut self, word: Option<&mut SetWord>) -> Result<(), BytesError> {
+        let Some(word) = word.filter(|_| self.left() > 0) else { return Ok(()) };
+        let round = u32::try_from(self.number()?).ok().filter(|round| *round > 0);
+        word.round = round.ok_or(BytesError::Bad("round"))?;
+        Ok(())
     }
 
     /// A voter set.

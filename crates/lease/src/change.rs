@@ -1,8 +1,11 @@
 //! Drives a change of voters (B5), from outside the voters. Any number of drivers may try; each step is safe to repeat.
 //!
 //! # Flow
-//! 1. *Prepare*: a majority of set n agrees that exactly this set is n+1. A voter agrees once per number, so no two sets of one number can
-//!    both get there. (Two different sets n+1 need not meet: {U,V} may be followed by {U,V,X} or {U,V,Y}, with majorities {U,X} and {V,Y}.)
+//! 1. *Prepare*: a majority of set n agrees that exactly this set is n+1. A voter gives one word per number and round, so no two sets of one
+//!    number can both get there. (Two different sets n+1 need not meet: {U,V} may be followed by {U,V,X} or {U,V,Y}, with majorities {U,X}
+//!    and {V,Y}.) Where the words differ, a driver goes on with the set that has most of them. Where all voters gave their word and none has a
+//!    majority, that round can never decide, and the driver asks for the word of the next one. (One that is dead may have said anything: a
+//!    split of the others waits for it, or for `voters force`.)
 //! 2. *Install*: first a voter that joins, and once it does not wait any more (V6), everybody. From then on a voter refuses set n; its
 //!    grants stay. (One that waits acks nothing: two voters of which one waits would let every lease end.)
 //! 3. *Floor*: the highest epoch that a majority of n reports after it installed n+1 is carried to a majority of n+1. (Else, when n+2 is a
@@ -14,7 +17,7 @@
 //! [`RESEND`]. A change that its driver left half done is finished by any other that starts with the same two sets; a voter's
 //! `installed` and `former` name them.
 
-use crate::message::{Message, SetAnswer, SetAsk, SetStep};
+use crate::message::{Message, SetAnswer, SetAsk, SetStep, SetWord};
 use crate::rules::{AsWritten, Fault, Rules};
 use crate::set::{Member, SetError, VoterSet};
 use crate::time::{MAX_T, Span, Time};
@@ -39,7 +42,7 @@ pub enum Stage {
     Wait(Time),
     /// Done.
     Committed,
-    /// Another set of this number has been agreed to, or may be: drive that one.
+    /// Another set of this number is installed, which cannot follow the one that this driver began with.
     Conflict,
 }
 
@@ -51,7 +54,7 @@ pub struct SetChange<R: Rules = AsWritten> {
     me: NodeName,
     max_t: Span,
     from: VoterSet,
-    next: VoterSet,
+    word: SetWord,
     stage: Stage,
     floor: Epoch,
     answers: BTreeMap<VoterId, SetAnswer>,
@@ -77,7 +80,8 @@ impl<R: Rules> SetChange<R> {
         from.check_next(&next)?;
         let stage = if rules.breaks(Fault::InstallUnprepared) { Stage::InstallJoining } else { Stage::Prepare };
         let (floor, answers, again) = (Epoch(0), BTreeMap::new(), Time(0));
-        Ok(Self { rules, cluster, me, max_t, from, next, stage, floor, answers, again })
+        let word = SetWord::first(next);
+        Ok(Self { rules, cluster, me, max_t, from, word, stage, floor, answers, again })
     }
 
     /// How far it has come.
@@ -86,10 +90,16 @@ impl<R: Rules> SetChange<R> {
         self.stage
     }
 
-    /// The set it leads to.
+    /// The set it leads to; another one once the voters are found to have agreed to that, or to be nearer to it.
     #[must_use]
     pub const fn next(&self) -> &VoterSet {
-        &self.next
+        &self.word.set
+    }
+
+    /// The word it asks the voters for.
+    #[must_use]
+    pub const fn word(&self) -> &SetWord {
+        &self.word
     }
 
     /// The floor it carries over, once known.
@@ -145,12 +155,15 @@ impl<R: Rules> SetChange<R> {
                     latest.high = latest.high.max(known.high);
                     latest.base = latest.base.max(known.base);
                     latest.committed |= known.committed;
-                    latest.prepared = latest.prepared.or_else(|| known.prepared.take());
+                    let round = |word: &Option<SetWord>| word.as_ref().map(|word| word.round);
+                    if round(&latest.prepared) < round(&known.prepared) {
+                        latest.prepared = known.prepared.take();
+                    }
                 }
                 *known = latest;
             }
             None => {
-                if self.from.has(answer.voter) || self.next.has(answer.voter) {
+                if self.from.has(answer.voter) || self.next().has(answer.voter) {
                     self.answers.insert(answer.voter, answer.clone());
                 }
             }
@@ -159,11 +172,11 @@ impl<R: Rules> SetChange<R> {
 
     fn installed(&self, id: VoterId) -> bool {
         let installed = self.answers.get(&id).and_then(|answer| answer.installed.as_ref());
-        installed.is_some_and(|set| set == &self.next || set.number() > self.next.number())
+        installed.is_some_and(|set| set == self.next() || set.number() > self.next().number())
     }
 
     fn prepared(&self, id: VoterId) -> bool {
-        self.installed(id) || self.answers.get(&id).is_some_and(|answer| answer.prepared.as_ref() == Some(&self.next))
+        self.installed(id) || self.answers.get(&id).is_some_and(|answer| answer.prepared.as_ref() == Some(&self.word))
     }
 
     /// It said last that it acks nothing yet.
@@ -175,29 +188,64 @@ impl<R: Rules> SetChange<R> {
         self.installed(id) && self.answers.get(&id).is_some_and(|answer| answer.base >= self.floor)
     }
 
-    /// Someone agreed to, or installed, another set of this number. If it was agreed to by few the others can still outvote it,
-    /// but then this driver's set is the one that a majority holds; so a conflict is only called while that is not so.
-    fn conflicting(&self) -> bool {
-        let other = |set: &Option<VoterSet>| set.as_ref().is_some_and(|set| set.number() == self.next.number() && set != &self.next);
-        let against = |id| self.answers.get(&id).is_some_and(|answer| other(&answer.prepared) || other(&answer.installed));
-        self.answers.values().any(|answer| other(&answer.installed)) || !self.from.agreed(|id| !against(id))
+    /// A set of this number is installed somewhere: then a majority agreed to it.
+    fn decided(&self) -> Option<&VoterSet> {
+        let installed = self.answers.values().filter_map(|answer| answer.installed.as_ref());
+        installed.filter(|set| set.number() == self.next().number()).min()
+    }
+
+    /// The last words of the voters on the set after the former one.
+    fn words(&self) -> impl Iterator<Item = &SetWord> {
+        let said = self.answers.iter().filter(|(id, _)| self.from.has(**id)).filter_map(|(_, answer)| answer.prepared.as_ref());
+        said.filter(|word| self.from.check_next(&word.set).is_ok())
+    }
+
+    /// The word to ask for, by what the voters said so far. Any word is safe in the latest round, for those that gave none in it; one of a
+    /// later round only where this one can never decide.
+    fn better(&self) -> Option<SetWord> {
+        let round = self.words().map(|word| word.round).max()?;
+        let mut counts: BTreeMap<&VoterSet, usize> = BTreeMap::new();
+        for word in self.words().filter(|word| word.round == round) {
+            *counts.entry(&word.set).or_default() += 1;
+        }
+        if self.rules.breaks(Fault::RoundNotSplit) && !counts.contains_key(self.next()) {
+            return round.checked_add(1).map(|round| SetWord { round, set: self.next().clone() }).filter(|word| *word != self.word);
+        }
+        let most = counts.values().max().copied()?;
+        // Most words, then the first in order, so that all drivers ask for the same.
+        let set = counts.iter().find(|(_, count)| **count == most).map(|(set, _)| (*set).clone())?;
+        let split = counts.values().sum::<usize>() == self.from.members().len() && most < self.from.majority();
+        let round = if split { round.checked_add(1)? } else { round };
+        Some(SetWord { round, set }).filter(|word| word.round >= self.word.round && *word != self.word)
     }
 
     fn joining(&self) -> impl Iterator<Item = &Member> {
-        self.next.members().iter().filter(|member| !self.from.has(member.id))
+        self.next().members().iter().filter(|member| !self.from.has(member.id))
     }
 
     fn advance(&mut self, now: Time) {
         loop {
+            if self.stage == Stage::Prepare && !self.from.agreed(|id| self.prepared(id)) {
+                if let Some(set) = self.decided() {
+                    if self.from.check_next(set).is_err() {
+                        self.stage = Stage::Conflict;
+                        return;
+                    }
+                    (self.word.set, self.stage) = (set.clone(), Stage::InstallJoining);
+                    continue;
+                }
+                let Some(word) = self.better() else { return };
+                self.word = word;
+                continue;
+            }
             let next = match self.stage {
                 Stage::Prepare if self.from.agreed(|id| self.prepared(id)) => Stage::InstallJoining,
-                Stage::Prepare if self.conflicting() => Stage::Conflict,
                 Stage::InstallJoining if self.joining().all(|member| self.installed(member.id) && !self.waits(member.id)) => Stage::Install,
-                Stage::Install if self.from.agreed(|id| self.installed(id)) && self.next.agreed(|id| self.installed(id)) => {
+                Stage::Install if self.from.agreed(|id| self.installed(id)) && self.next().agreed(|id| self.installed(id)) => {
                     self.floor = self.highest();
                     Stage::Floor
                 }
-                Stage::Floor if self.next.agreed(|id| self.raised(id)) || self.rules.breaks(Fault::FloorNotCarried) => {
+                Stage::Floor if self.next().agreed(|id| self.raised(id)) || self.rules.breaks(Fault::FloorNotCarried) => {
                     let wait = if self.rules.breaks(Fault::NextSetWithoutWait) { Span::ZERO } else { self.max_t };
                     Stage::Wait(now + wait)
                 }
@@ -230,26 +278,26 @@ impl<R: Rules> SetChange<R> {
                     asks.extend(self.ask(self.from.members().iter(), &SetStep::Commit(number)));
                 }
                 asks.extend(
-                    self.ask(self.from.members().iter().filter(|member| !self.prepared(member.id)), &SetStep::Prepare(self.next.clone())),
+                    self.ask(self.from.members().iter().filter(|member| !self.prepared(member.id)), &SetStep::Prepare(self.word.clone())),
                 );
                 asks
             }
             Stage::InstallJoining => {
-                let mut asks = self.ask(self.joining().filter(|m| !self.installed(m.id)), &SetStep::Install(self.next.clone()));
+                let mut asks = self.ask(self.joining().filter(|m| !self.installed(m.id)), &SetStep::Install(self.next().clone()));
                 asks.extend(self.ask(self.joining().filter(|m| self.installed(m.id)), &SetStep::Report));
                 asks
             }
-            Stage::Install => self.ask(everybody().filter(|m| !self.installed(m.id)), &SetStep::Install(self.next.clone())),
+            Stage::Install => self.ask(everybody().filter(|m| !self.installed(m.id)), &SetStep::Install(self.next().clone())),
             Stage::Floor | Stage::Wait(_) => {
-                let floor = SetStep::Floor(self.next.number(), self.floor);
+                let floor = SetStep::Floor(self.next().number(), self.floor);
                 let carried = !self.rules.breaks(Fault::FloorNotCarried);
-                let low = self.next.members().iter().filter(|m| carried && self.installed(m.id) && !self.raised(m.id));
+                let low = self.next().members().iter().filter(|m| carried && self.installed(m.id) && !self.raised(m.id));
                 let mut asks = self.ask(low, &floor);
                 let late = everybody().filter(|m| !self.installed(m.id));
-                asks.extend(self.ask(late, &SetStep::Install(self.next.clone())));
+                asks.extend(self.ask(late, &SetStep::Install(self.next().clone())));
                 asks
             }
-            Stage::Committed => self.ask(self.next.members().iter(), &SetStep::Commit(self.next.number())),
+            Stage::Committed => self.ask(self.next().members().iter(), &SetStep::Commit(self.next().number())),
             Stage::Conflict => Vec::new(),
         }
     }

@@ -152,13 +152,31 @@ pub struct SetAsk {
     pub step: SetStep,
 }
 
+/// What a voter says, once per round and for good, when it is asked which set shall follow the installed one. A majority of one word in one
+/// round decides.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetWord {
+    /// Rises when the words of all voters in the round before were split, so that it can never decide.
+    pub round: u32,
+    /// The set that shall follow.
+    pub set: VoterSet,
+}
+
+impl SetWord {
+    /// The word of the first round.
+    #[must_use]
+    pub const fn first(set: VoterSet) -> Self {
+        Self { round: 0, set }
+    }
+}
+
 /// See [`SetChange`](crate::change::SetChange).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetStep {
     /// Report only.
     Report,
-    /// Note that this set shall follow the installed one; nothing else changes.
-    Prepare(VoterSet),
+    /// Give this word; nothing else changes.
+    Prepare(SetWord),
     /// Install this set; a majority of the former one prepared it.
     Install(VoterSet),
     /// Raise all floors to this epoch; the set is installed.
@@ -184,8 +202,8 @@ pub struct SetAnswer {
     pub former: Option<VoterSet>,
     /// Is the installed set committed?
     pub committed: bool,
-    /// Prepared, durably, and not yet installed.
-    pub prepared: Option<VoterSet>,
+    /// Its last word on the next set, durable, and that set not yet installed.
+    pub prepared: Option<SetWord>,
     /// The highest epoch granted in any set so far.
     pub high: Epoch,
     /// Every floor here is at least this.

@@ -56,6 +56,8 @@ pub enum Fault {
     FloorNotCarried,
     /// B5: a set is installed before a majority of the former one agreed to exactly it.
     InstallUnprepared,
+    /// B5: a driver asks for the word of the next round although the present one may still decide.
+    RoundNotSplit,
     /// B5: a set is installed by everybody while a voter that it takes for a majority still waits.
     JoinedWhileWaiting,
 }

@@ -10,6 +10,7 @@ use cluster_lease::slots::{Claims, SlotSet};
 use cluster_lease::time::{MAX_T, Span, Time};
 use cluster_lease::types::{BootId, ClusterId, Epoch, Instance, Node, NodeName, SetNo, Slot, SlotName, VoterId};
 use cluster_lease::voter::{Journal, LOCKS_MAX, Voter, VoterAction, VoterConfig};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const CLUSTER: ClusterId = ClusterId(3);
@@ -373,6 +374,62 @@ fn b5_a_second_voter_that_waits_after_its_boot_is_not_counted_on_yet() {
     let left_at = left_at.unwrap();
     assert!((ms(5_000)..ms(5_300)).contains(&left_at), "{left_at:?}");
     assert!(now < left_at + MAX_T + RESEND.times(5), "{now:?}");
+}
+
+/// Two voters each gave their word to another third one, so that no majority can come of it: asked again, they say the same. (They stood
+/// still for ever: the word of a voter was final.)
+#[test]
+fn b5_a_split_between_two_voters_is_settled_in_the_next_round() {
+    let member = |n: u128, name: &str| Member { id: VoterId(n), node: node(name).name };
+    let from = VoterSet::new(SetNo(1), vec![member(1, "v"), member(2, "w")]).unwrap();
+    let grown = |n, name: &str| VoterSet::new(SetNo(2), from.members().iter().cloned().chain([member(n, name)]).collect()).unwrap();
+    let sets = [grown(4, "y"), grown(3, "x")];
+    let start = |n: u128, name: &str, set: Option<VoterSet>| {
+        Voter::start(VoterConfig::new(CLUSTER, node(name)), ms(0), Journal::new(VoterId(n), set), None).0
+    };
+    let mut voters = BTreeMap::from([
+        ("v", start(1, "v", Some(from.clone()))),
+        ("w", start(2, "w", Some(from.clone()))),
+        ("x", start(3, "x", None)),
+        ("y", start(4, "y", None)),
+    ]);
+    let mut drivers = sets.clone().map(|next| SetChange::new(CLUSTER, node("v").name, from.clone(), next).unwrap());
+    let ask = |voters: &mut BTreeMap<&str, Voter>, now, to: &str, message: &Message| {
+        let mut actions = Vec::new();
+        voters.get_mut(to).unwrap().handle(now, message, &mut actions);
+        let answers = actions.into_iter().filter_map(|action| match action {
+            VoterAction::Send(_, Message::SetAnswer(answer)) => Some(answer),
+            _ => None,
+        });
+        answers.collect::<Vec<_>>()
+    };
+    // The first driver reaches the one voter only, the second one the other.
+    for (driver, reached) in drivers.iter_mut().zip(["v", "w"]) {
+        for (to, message) in driver.handle(ms(1), None) {
+            if to.as_str() == reached {
+                for answer in ask(&mut voters, ms(1), reached, &message) {
+                    driver.handle(ms(1), Some(&answer));
+                }
+            }
+        }
+    }
+    let words: Vec<_> = ["v", "w"].iter().map(|name| voters[name].journal().prepared.clone().unwrap().set).collect();
+    assert_eq!(words, sets, "split");
+    let mut now = ms(200);
+    while drivers.iter().any(|driver| driver.stage() != Stage::Committed) && now < ms(60_000) {
+        for driver in &mut drivers {
+            let mut todo = driver.handle(now, None);
+            while let Some((to, message)) = todo.pop() {
+                for answer in ask(&mut voters, now, to.as_str(), &message) {
+                    todo.extend(driver.handle(now, Some(&answer)));
+                }
+            }
+        }
+        now = now + RESEND;
+    }
+    let installed: BTreeSet<_> = ["v", "w"].iter().map(|name| voters[name].journal().set.clone().unwrap()).collect();
+    assert_eq!(installed.into_iter().collect::<Vec<_>>(), [sets[1].clone()], "one set, the first in order");
+    assert!(drivers.iter().all(|driver| driver.stage() == Stage::Committed), "{:?}", drivers.map(|driver| driver.stage()));
 }
 
 /// Applications make up the names of locks: those that are free are forgotten, and no token comes twice.

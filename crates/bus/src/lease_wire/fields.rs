@@ -1,7 +1,7 @@
 //! Field by field. Lists are written in rising order and read in no other, so that each message has one encoding.
 
 use cluster_lease::bytes::{BytesError, Reader, Writer};
-use cluster_lease::message::{Answer, Ask, Free, Handover, Message, SetAnswer, SetAsk, SetStep, Verdict, Watch, Why};
+use cluster_lease::message::{Answer, Ask, Free, Handover, Message, SetAnswer, SetAsk, SetStep, SetWord, Verdict, Watch, Why};
 use cluster_lease::slots::{Bits, Claims, SlotSet};
 use cluster_lease::time::Span;
 use cluster_lease::types::{ClusterId, Instance, PARTITIONS_MAX, SendNo, SetNo, VoterId};
@@ -200,9 +200,10 @@ fn put_set_ask(w: &mut Writer, ask: &SetAsk) {
     w.text(ask.reply_to.as_str());
     match &ask.step {
         SetStep::Report => w.byte(0),
-        SetStep::Prepare(set) => {
+        SetStep::Prepare(word) => {
             w.byte(1);
-            w.set(set);
+            w.set(&word.set);
+            w.round_of(Some(word));
         }
         SetStep::Install(set) => {
             w.byte(2);
@@ -228,7 +229,11 @@ fn take_set_ask(r: &mut Reader<'_>, cluster: ClusterId) -> Read<SetAsk> {
     let (voter, reply_to) = (VoterId(r.wide()?), r.node_name()?);
     let step = match r.byte()? {
         0 => SetStep::Report,
-        1 => SetStep::Prepare(r.set()?),
+        1 => {
+            let mut word = SetWord::first(r.set()?);
+            r.round_into(Some(&mut word))?;
+            SetStep::Prepare(word)
+        }
         2 => SetStep::Install(r.set()?),
         3 => SetStep::Floor(SetNo(r.number()?), r.epoch()?),
         4 => SetStep::Commit(SetNo(r.number()?)),
@@ -245,25 +250,28 @@ fn put_set_answer(w: &mut Writer, answer: &SetAnswer) {
     w.maybe(answer.installed.as_ref(), Writer::set);
     w.maybe(answer.former.as_ref(), Writer::set);
     w.byte(u8::from(answer.committed));
-    w.maybe(answer.prepared.as_ref(), Writer::set);
+    w.maybe(answer.prepared.as_ref().map(|word| &word.set), Writer::set);
     w.number(answer.high.0);
     w.number(answer.base.0);
     w.byte(u8::from(answer.waiting));
+    w.round_of(answer.prepared.as_ref());
 }
 
 fn take_set_answer(r: &mut Reader<'_>, cluster: ClusterId) -> Read<SetAnswer> {
-    Ok(SetAnswer {
+    let mut answer = SetAnswer {
         cluster,
         from: r.node_name()?,
         voter: VoterId(r.wide()?),
         installed: r.maybe(Reader::set)?,
         former: r.maybe(Reader::set)?,
         committed: r.flag()?,
-        prepared: r.maybe(Reader::set)?,
+        prepared: r.maybe(Reader::set)?.map(SetWord::first),
         high: r.epoch()?,
         base: r.epoch()?,
         waiting: r.flag()?,
-    })
+    };
+    r.round_into(answer.prepared.as_mut())?;
+    Ok(answer)
 }
 
 fn put_slots(w: &mut Writer, slots: &SlotSet) {

@@ -8,6 +8,7 @@ use super::RELEASED_MAX;
 use super::grant::{Grant, Released, SlotState};
 use super::state::{Journal, RunHeader};
 use crate::bytes::{BytesError, Reader, Writer};
+use crate::message::SetWord;
 use crate::time::Time;
 use crate::types::{BootId, Epoch, Instance, PARTITIONS_MAX, Slot, VoterId};
 use xxhash_rust::xxh3::xxh3_64;
@@ -157,8 +158,9 @@ pub fn encode_journal(journal: &Journal) -> Vec<u8> {
     w.maybe(journal.set.as_ref(), Writer::set);
     w.maybe(journal.former.as_ref(), Writer::set);
     w.byte(u8::from(journal.committed));
-    w.maybe(journal.prepared.as_ref(), Writer::set);
+    w.maybe(journal.prepared.as_ref().map(|word| &word.set), Writer::set);
     w.number(journal.mark.0);
+    w.round_of(journal.prepared.as_ref());
     seal(JOURNAL_SEED, w, None)
 }
 
@@ -168,15 +170,16 @@ pub fn encode_journal(journal: &Journal) -> Vec<u8> {
 /// [`RecordError`]. A voter whose journal is gone or bad must not start under its old id: it gets a new one, and the set is changed.
 pub fn decode_journal(bytes: &[u8]) -> Result<Journal, RecordError> {
     let mut r = unseal(JOURNAL_SEED, bytes)?;
-    let journal = Journal {
+    let mut journal = Journal {
         voter: VoterId(r.wide()?),
         may_have_acked: r.flag()?,
         set: r.maybe(Reader::set)?,
         former: r.maybe(Reader::set)?,
         committed: r.flag()?,
-        prepared: r.maybe(Reader::set)?,
+        prepared: r.maybe(Reader::set)?.map(SetWord::first),
         mark: r.epoch()?,
     };
+    r.round_into(journal.prepared.as_mut())?;
     r.end()?;
     Ok(journal)
 }
@@ -210,7 +213,7 @@ mod tests {
             set: set.clone(),
             former: set.clone(),
             committed: true,
-            prepared: set,
+            prepared: set.map(|set| SetWord { round: u32::MAX, set }),
             mark: Epoch(u64::MAX),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::state::FORCE_STEP;
 use super::{Voter, VoterAction};
-use crate::message::{Ask, Message, SetAnswer, SetAsk, SetStep, Why};
+use crate::message::{Ask, Message, SetAnswer, SetAsk, SetStep, SetWord, Why};
 use crate::rules::{Fault, Rules};
 use crate::set::VoterSet;
 use crate::time::Time;
@@ -36,7 +36,7 @@ impl<R: Rules> Voter<R> {
         let (journal, base, waiting) = (self.journal.clone(), self.base, self.waiting_until);
         match &ask.step {
             SetStep::Report => {}
-            SetStep::Prepare(next) => self.prepare(next),
+            SetStep::Prepare(word) => self.prepare(word),
             SetStep::Install(next) => self.install(next),
             SetStep::Floor(number, floor) => self.raise(*number, *floor),
             SetStep::Commit(number) => {
@@ -72,13 +72,15 @@ impl<R: Rules> Voter<R> {
         self.journal.set.as_ref().map(VoterSet::number)
     }
 
-    /// Agrees to one successor of the installed set and never to another, so that a majority can agree to one only.
-    fn prepare(&mut self, next: &VoterSet) {
+    /// Names one successor of the installed set in a round and never another, so that a majority can name one only. A later round's driver
+    /// vouches that no round before can decide any more.
+    fn prepare(&mut self, word: &SetWord) {
         let Some(set) = &self.journal.set else { return };
         // B5.3: nothing follows a set that is not committed.
         let settled = self.journal.committed || self.rules.breaks(Fault::NextSetWithoutWait);
-        if settled && self.journal.prepared.is_none() && set.has(self.journal.voter) && set.check_next(next).is_ok() {
-            self.journal.prepared = Some(next.clone());
+        let unsaid = self.journal.prepared.as_ref().is_none_or(|said| said.round < word.round);
+        if settled && unsaid && set.has(self.journal.voter) && set.check_next(&word.set).is_ok() {
+            self.journal.prepared = Some(word.clone());
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a voter keeps: the durable journal (V7) and the records under /run (V6), as values.
 
 use super::grant::SlotState;
+use crate::message::SetWord;
 use crate::set::VoterSet;
 use crate::time::Time;
 use crate::types::{BootId, Epoch, Slot, VoterId};
@@ -23,8 +24,8 @@ pub struct Journal {
     pub former: Option<VoterSet>,
     /// Is the installed set committed (B5.3)?
     pub committed: bool,
-    /// The set agreed to as the next one.
-    pub prepared: Option<VoterSet>,
+    /// Its last word on the set that follows.
+    pub prepared: Option<SetWord>,
     /// No epoch above this was ever granted here; after a reboot every floor is this.
     pub mark: Epoch,
 }

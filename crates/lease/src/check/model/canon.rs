@@ -40,6 +40,7 @@ impl Hash for State {
                 stage => stage.hash(out),
             }
             driver.floor().hash(out);
+            driver.word().hash(out);
         }
         let mut parts: Vec<u64> = (0..self.voters.len()).map(|index| self.voter_part(index)).collect();
         parts.sort_unstable();

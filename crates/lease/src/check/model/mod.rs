@@ -127,7 +127,7 @@ fn shown(step: &Step) -> String {
             verdict => format!("Nack of send {}: {verdict:?}", answer.send_no.count),
         },
         Message::SetAsk(ask) => match &ask.step {
-            SetStep::Prepare(set) => format!("Prepare set {}", set.number()),
+            SetStep::Prepare(word) => format!("Prepare set {} in round {}", word.set.number(), word.round),
             SetStep::Install(set) => format!("Install set {}", set.number()),
             other => format!("{other:?}"),
         },

@@ -225,6 +225,17 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
         config.before.extend([Before::Learn(0), Before::Learn(1), Before::Attempt(0), Before::Attempt(1)]);
         config
     };
+    // Two voters agreed to the one set in the first round, and are asked for the other one in the next.
+    let reopened = {
+        let mut config = unprepared.clone();
+        config.name = "round asked for too early";
+        config.before = vec![Before::Change, Before::Rival];
+        config
+            .before
+            .extend([(0, 0), (0, 1), (0, 2), (1, 0), (1, 0), (1, 1), (1, 3), (0, 0), (1, 1)].map(|(d, voter)| Before::Drive(d, voter)));
+        config.before.extend([Before::Learn(0), Before::Learn(1), Before::Attempt(0), Before::Attempt(1)]);
+        config
+    };
     let bit = {
         let mut config = two_tries("bit without its epoch");
         config.before = vec![
@@ -271,6 +282,7 @@ pub fn fault_runs() -> Vec<(&'static str, Config)> {
         planted("B5.2", old_set, Fault::OldSetAnswered),
         planted("B5.3", second_change("floors not carried over"), Fault::FloorNotCarried),
         planted("B5.3", unprepared, Fault::InstallUnprepared),
+        planted("B5.3", reopened, Fault::RoundNotSplit),
         planted("B5.3", waiting("joined while waiting"), Fault::JoinedWhileWaiting),
         ("K", too_slow),
         ("F3", fence_late),

@@ -469,7 +469,8 @@ impl State {
                 let voter = &self.voters[index].voter;
                 let installed = voter.journal().set.as_ref().map_or(SetNo(0), VoterSet::number);
                 match &ask.step {
-                    SetStep::Prepare(set) | SetStep::Install(set) => set.number() <= installed,
+                    SetStep::Prepare(word) => word.set.number() <= installed,
+                    SetStep::Install(set) => set.number() <= installed,
                     SetStep::Floor(_, floor) => voter.header().base >= *floor,
                     SetStep::Commit(number) => *number < installed || *number == installed && voter.journal().committed,
                     SetStep::Report => false,
