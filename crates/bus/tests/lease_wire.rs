@@ -114,7 +114,15 @@ fn set_message() -> impl Strategy<Value = Message> {
         Message::SetAsk(SetAsk { cluster: ClusterId(cluster), voter: VoterId(voter), reply_to, step })
     });
     let maybe = || proptest::option::of(set());
-    let answer = ((any::<u128>(), any::<u128>()), node_name(), maybe(), maybe(), proptest::option::of(word()), any::<bool>(), (epoch(), epoch(), any::<bool>()))
+    let answer = (
+        (any::<u128>(), any::<u128>()),
+        node_name(),
+        maybe(),
+        maybe(),
+        proptest::option::of(word()),
+        any::<bool>(),
+        (epoch(), epoch(), any::<bool>()),
+    )
         .prop_map(|((cluster, voter), from, installed, former, prepared, committed, (high, base, waiting))| {
             let (cluster, voter) = (ClusterId(cluster), VoterId(voter));
             Message::SetAnswer(SetAnswer { cluster, from, voter, installed, former, committed, prepared, high, base, waiting })
