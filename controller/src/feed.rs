@@ -192,6 +192,21 @@ pub async fn guard_listening(bus: Bus, world: SharedWorld) {
     }
 }
 
+/// Makes the streams of revisions and writes, and again where they are lost.
+pub async fn keep_history(bus: Bus) {
+    /// How often it is looked whether they are there, and after a failure.
+    const LOOK: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(1));
+    let mut complained = false;
+    loop {
+        match bus.create_history().await {
+            Ok(()) => complained = false,
+            Err(why) if !std::mem::replace(&mut complained, true) => warn!("writes are not recorded: {why}"),
+            Err(_) => {}
+        }
+        tokio::time::sleep(if complained { LOOK.1 } else { LOOK.0 }).await;
+    }
+}
+
 /// Makes buckets again that were deleted while this runs, so that users can apply their Apps anew; what the nodes hold stays as it is
 /// until an operator signed the new store (rule C3).
 pub async fn keep_buckets(bus: Bus) {

@@ -95,6 +95,7 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
         state: SharedState::new(bus.clone(), &config.name),
         stores: tokio::sync::OnceCell::new(),
         events,
+        missed: api::Missed::default(),
         cluster: config.cluster.clone(),
         name: config.name.clone(),
         access: api::Access::new(token.as_deref(), tokens),
@@ -107,6 +108,7 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
         tokio::spawn(async move {
             tokio::spawn(feed::guard_listening(bus.clone(), world.clone()));
             bus.create_buckets().await;
+            tokio::spawn(feed::keep_history(bus.clone()));
             let feeds = feed::start(&bus, &world);
             let leadership = leadership::start(bus.clone(), world.clone(), name, instance, config.voters);
             shared.stores.get_or_init(|| Stores::open(&bus)).await;

@@ -7,6 +7,7 @@
 //! | `PUT /v1/apps/NAME` | [`App`] | [`Applied`] |
 //! | `DELETE /v1/apps/NAME[?force=true]` | | [`Deleted`] |
 //! | `GET /v1/apps/NAME/placement` | | [`PlacementView`](crate::placement::PlacementView) |
+//! | `GET /v1/apps/NAME/revisions` | | [`List`] of [`Revision`](crate::history::Revision)s, the latest last |
 //! | `POST /v1/apps/NAME/switchover` | [`SwitchoverRequest`] | [`Switchover`] |
 //! | `GET /v1/nodes[/NAME]` | | [`List`] of [`NodeView`], [`NodeView`] |
 //! | `DELETE /v1/nodes/NAME[?force=true]` | | [`Removed`] |
@@ -15,12 +16,14 @@
 //! | `GET /v1/assignments[/NODE]` | | [`List`] of [`Assignment`](crate::Assignment), one |
 //! | `GET /v1/rings/APP` | | [`RingTable`] |
 //! | `GET /v1/rings/APP/locate?key=KEY` | | [`Located`] |
+//! | `GET /v1/audit[?for=KIND/NAME&limit=N]` | | [`Audit`](crate::history::Audit) |
 //! | `GET /v1/events[?for=KIND/NAME]` | | [`Events`](crate::event::Events) |
 //! | `GET /v1/failovers[/APP]` | | [`List`] of [`Failovers`], one |
 //! | `POST /v1/voters/replace` | [`ReplaceRequest`] | [`VoterList`], the voters until then |
 //! | `POST /v1/voters/force` | [`ForceRequest`] | [`Forced`] |
 //! | `POST /v1/plan` | [`PlanRequest`](crate::plan::PlanRequest) | [`Plan`](crate::plan::Plan) |
 //! | `POST /v1/apply` | [`PlanRequest`](crate::plan::PlanRequest) | [`AppliedAll`](crate::plan::AppliedAll) |
+//! | `GET /v1/revisions[?limit=N]` | | [`List`] of [`Revision`](crate::history::Revision)s of all Apps, the latest last |
 //! | `GET /v1/sets` | | [`List`] of [`SetView`](crate::plan::SetView) |
 //! | `GET /v1/recovery` | | [`RecoveryView`] |
 //! | `POST /v1/recovery` | [`RecoverRequest`] | [`Recovered`] |

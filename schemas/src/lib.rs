@@ -16,6 +16,7 @@ pub mod event;
 pub mod failover;
 pub mod grants;
 pub mod health;
+pub mod history;
 pub mod hooks;
 pub mod manifest;
 pub mod name;

@@ -17,7 +17,7 @@ use cluster_schemas::plan::PlanOptions;
 use serde::Deserialize;
 use tracing::info;
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, audit};
 use crate::world::World;
 use crate::{planning, recovery};
 
@@ -77,7 +77,7 @@ pub(super) async fn write(api: &Api, present: Option<Revised<App>>, mut wanted: 
         )))
     };
     let store = api.store().map_err(KvOrApi::Api)?;
-    let Some(Revised { value: old, revision }) = present else {
+    let Some(Revised { value: mut old, revision }) = present else {
         if expected != 0 {
             return Err(stale("no revision, it does not exist"));
         }
@@ -90,6 +90,7 @@ pub(super) async fn write(api: &Api, present: Option<Revised<App>>, mut wanted: 
         wanted.metadata.source_revision.clone_from(&options.source_revision);
         let revision = store.create(&name, &wanted).await.map_err(KvOrApi::Kv)?;
         wanted.metadata.resource_version = revision;
+        audit::app_written(api, None, Some(&wanted)).await;
         return Ok(Applied { outcome: Outcome::Created, app: wanted });
     };
     if expected != 0 && expected != revision {
@@ -108,9 +109,12 @@ pub(super) async fn write(api: &Api, present: Option<Revised<App>>, mut wanted: 
     let mut new = planning::next_version(&old, wanted, options);
     if new == old {
         new.metadata.resource_version = revision;
+        audit::wrote_nothing();
         return Ok(Applied { outcome: Outcome::Unchanged, app: new });
     }
     new.metadata.resource_version = store.update(&name, &new, revision).await.map_err(KvOrApi::Kv)?;
+    old.metadata.resource_version = revision;
+    audit::app_written(api, Some(&old), Some(&new)).await;
     Ok(Applied { outcome: Outcome::Configured, app: new })
 }
 
@@ -167,16 +171,26 @@ pub(super) async fn remove(api: &Api, name: &str, force: bool, expected: Option<
         if expected.is_some_and(|expected| expected != revision) {
             return Err(ApiError::conflict(format!("App {name:?} was changed since")));
         }
+        value.metadata.resource_version = revision;
+        let before = value.clone();
         let written = if force {
-            store.delete(name, revision).await.map(|()| true)
+            store.delete(name, revision).await.map(|()| (true, None))
         } else if value.is_deleted() {
-            Ok(false)
+            Ok((false, Some(revision)))
         } else {
             value.metadata.deletion_timestamp = Some(format!("{:.0}", jiff::Timestamp::now()));
-            store.update(name, &value, revision).await.map(|_| false)
+            store.update(name, &value, revision).await.map(|revision| (false, Some(revision)))
         };
         match written {
-            Ok(gone) => {
+            Ok((gone, now)) => {
+                match now {
+                    Some(now) if now == revision => audit::wrote_nothing(),
+                    Some(now) => {
+                        value.metadata.resource_version = now;
+                        audit::app_written(api, Some(&before), Some(&value)).await;
+                    }
+                    None => audit::app_written(api, Some(&before), None).await,
+                }
                 info!(app = name, force, "deletion asked for");
                 let may_still_run = if gone { may_still_run(&api.world.read(), name) } else { Vec::new() };
                 return Ok(Deleted { gone, may_still_run });

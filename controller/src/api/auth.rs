@@ -1,16 +1,18 @@
 //! Who asks: bearer tokens, and what their role allows.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cluster_schemas::access::{Role, TokenEntry};
+use cluster_schemas::history::Actor;
 use sha2::{Digest, Sha256};
 
 use super::roles::least;
-use super::{Api, ApiError};
+use super::{Api, ApiError, audit};
 
 /// Name of who has the one token of `tokenFile`.
 const ADMIN: &str = "admin";
@@ -41,27 +43,45 @@ fn digest(token: &str) -> String {
     Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Lets a request through whose token has a role that may do this, or any where no token is configured.
+/// Lets a request through whose token has a role that may do this, or any where no token is configured. Writes are recorded, those that are
+/// refused here too; but not what comes without a good token, or strangers could push the others out.
 pub async fn require_role(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    if api.access.entries.is_empty() {
-        return next.run(request).await;
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip().to_canonical().to_string());
+    let mut actor = Actor { address: address.unwrap_or_default(), ..Actor::default() };
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
+    // A plan is sent, and is a look all the same.
+    let looks = matches!(request.method().as_str(), "GET" | "HEAD") || path == "/v1/plan";
+    let mut forbidden = None;
+    if !api.access.entries.is_empty() {
+        let given = request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim());
+        let Some(who) = given.and_then(|given| api.access.who(given)) else { return ApiError::unauthorized().into_response() };
+        let least = least(request.method().as_str(), &path);
+        (actor.name, actor.role) = (who.name.clone(), Some(who.role));
+        if who.role < least {
+            forbidden = Some(ApiError::forbidden(&who.name, who.role, least));
+        }
     }
-    let given = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
-    let Some(who) = given.and_then(|given| api.access.who(given)) else { return ApiError::unauthorized().into_response() };
-    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let least = least(request.method().as_str(), path);
-    if who.role < least {
-        return ApiError::forbidden(&who.name, who.role, least).into_response();
+    match forbidden {
+        Some(error) if looks => error.into_response(),
+        None if looks => next.run(request).await,
+        forbidden => {
+            let line = format!("{} {}", request.method(), request.uri().path());
+            let answer = async move {
+                match forbidden {
+                    Some(error) => error.into_response(),
+                    None => next.run(request).await,
+                }
+            };
+            audit::recorded(api, actor, line, answer).await
+        }
     }
-    next.run(request).await
 }
-
 /// Compares in a time that does not depend on where the first difference is.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |different, (x, y)| different | (x ^ y)) == 0

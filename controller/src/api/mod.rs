@@ -1,6 +1,7 @@
 //! The HTTP API under `/v1`, beside `/healthz` and `/readyz`. Bodies are in [`cluster_schemas::api`].
 
 mod apps;
+mod audit;
 mod auth;
 mod databases;
 mod events;
@@ -18,6 +19,7 @@ mod voters;
 mod watch;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
@@ -31,6 +33,7 @@ use tokio::net::TcpListener;
 
 use crate::world::SharedWorld;
 
+pub use audit::Missed;
 pub use auth::Access;
 pub use problem::ApiError;
 pub use watch::WATCHERS_MAX;
@@ -85,6 +88,8 @@ pub struct Api {
     pub stores: tokio::sync::OnceCell<Stores>,
     /// What happened.
     pub events: crate::events::EventLog,
+    /// Records of writes that could not be stored.
+    pub missed: Missed,
     /// Name of the cluster.
     pub cluster: String,
     /// Name of this controller.
@@ -117,6 +122,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/apps", get(list::apps))
         .route("/v1/apps/{name}", get(list::app).put(apps::put).delete(apps::delete))
         .route("/v1/apps/{name}/placement", get(plan::placement))
+        .route("/v1/apps/{name}/revisions", get(audit::revisions_of))
         .route("/v1/apps/{name}/switchover", post(operate::switch_over))
         .route("/v1/apps/{name}/database", get(databases::status))
         .route("/v1/apps/{name}/database/sync", post(databases::sync))
@@ -133,6 +139,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/assignments/{node}", get(list::assignment))
         .route("/v1/rings/{app}", get(rings::table))
         .route("/v1/rings/{app}/locate", get(rings::locate))
+        .route("/v1/audit", get(audit::list))
         .route("/v1/events", get(events::list))
         .route("/v1/failovers", get(operate::failovers))
         .route("/v1/failovers/{app}", get(operate::failovers_of))
@@ -140,6 +147,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/voters/force", post(voters::force))
         .route("/v1/plan", post(plan::plan).layer(DefaultBodyLimit::max(plan::BODY_MAX)))
         .route("/v1/apply", post(plan::apply).layer(DefaultBodyLimit::max(plan::BODY_MAX)))
+        .route("/v1/revisions", get(audit::revisions))
         .route("/v1/sets", get(plan::sets))
         .route("/v1/recovery", get(recovery::show).post(recovery::sign))
         .route("/v1/version", get(version))
@@ -165,7 +173,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: impl Future<Outpu
         // Watches end by themselves then; the server waits for them.
         told.stopping.send_replace(true);
     };
-    axum::serve(listener, router(api)).with_graceful_shutdown(stop).await
+    axum::serve(listener, router(api).into_make_service_with_connect_info::<SocketAddr>()).with_graceful_shutdown(stop).await
 }
 
 /// Ready to answer: the caches are complete. A controller that does not lead is as ready as one that does.

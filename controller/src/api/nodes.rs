@@ -12,7 +12,7 @@ use cluster_schemas::assignment::Role;
 use serde::Deserialize;
 use tracing::info;
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, audit};
 use crate::world::{HEARTBEAT_TIMEOUT, World};
 
 fn incomplete() -> ApiError {
@@ -33,9 +33,11 @@ pub async fn delete(
     Path(name): Path<String>,
     Query(query): Query<RemoveQuery>,
 ) -> Result<Json<Removed>, ApiError> {
+    let before = api.world.read().nodes.as_ref().and_then(|nodes| nodes.get(&name).cloned());
     let removed = removal(&api.world.read(), &name, query.force, Instant::now())?;
     let order = Removal { at: format!("{:.0}", jiff::Timestamp::now()), force: query.force };
     api.stores()?.removals.put(&format!("{REMOVAL_PREFIX}{name}"), &order).await?;
+    audit::replaced(format!("node/{name}"), before.as_ref(), None::<&cluster_schemas::Node>);
     info!(node = name, force = query.force, "removal asked for");
     Ok(Json(removed))
 }

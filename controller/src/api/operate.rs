@@ -10,9 +10,10 @@ use cluster_bus::{CORDON_PREFIX, CordonOrder, HANDOVER_PREFIX, HandoverOrder, Re
 use cluster_schemas::api::{CordonRequest, Cordoned, Failovers, List, Switchover, SwitchoverRequest};
 use cluster_schemas::name::check_name;
 use cluster_schemas::node::{ActiveRecord, Cordon};
+use cluster_schemas::plan::FieldChange;
 use tracing::info;
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, audit};
 use crate::handover::{Refusal, judge};
 
 fn now() -> String {
@@ -40,13 +41,17 @@ pub async fn cordon(
     let key = format!("{CORDON_PREFIX}{name}");
     let cordons = &api.stores()?.cordons;
     let order = CordonOrder { at: now(), drain: request.drain };
-    match cordons.get(&key).await? {
+    let present = cordons.get(&key).await?;
+    let before = present.as_ref().map_or(Cordon::None, |present| standing(present.value.drain));
+    match present {
         Some(present) if present.value.drain == request.drain => {
+            audit::wrote_nothing();
             return Ok(Json(Cordoned { cordon: standing(request.drain), changed: false }));
         }
         Some(present) => cordons.update(&key, &order, present.revision).await?,
         None => cordons.create(&key, &order).await?,
     };
+    audit::replaced(format!("node/{name}"), Some(&before), Some(&standing(request.drain)));
     info!(node = name, drain = request.drain, "set apart");
     Ok(Json(Cordoned { cordon: standing(request.drain), changed: true }))
 }
@@ -56,8 +61,12 @@ pub async fn uncordon(State(api): State<Arc<Api>>, Path(name): Path<String>) -> 
     known_node(&api, &name)?;
     let key = format!("{CORDON_PREFIX}{name}");
     let cordons = &api.stores()?.cordons;
-    let Some(present) = cordons.get(&key).await? else { return Ok(Json(Cordoned { cordon: Cordon::None, changed: false })) };
+    let Some(present) = cordons.get(&key).await? else {
+        audit::wrote_nothing();
+        return Ok(Json(Cordoned { cordon: Cordon::None, changed: false }));
+    };
     cordons.delete(&key, present.revision).await?;
+    audit::replaced(format!("node/{name}"), Some(&standing(present.value.drain)), Some(&Cordon::None));
     info!(node = name, "not set apart any more");
     Ok(Json(Cordoned { cordon: Cordon::None, changed: true }))
 }
@@ -85,6 +94,9 @@ pub async fn switch_over(
         Some(present) => drop(handovers.update(&key, &order, present.revision).await?),
         None => drop(handovers.create(&key, &order).await?),
     }
+    let pointer = "/status/active".to_owned();
+    let (before, after) = (Some(judged.from.clone().into()), judged.to.clone().map(serde_json::Value::from));
+    audit::wrote(format!("app/{name}"), vec![FieldChange { pointer, before, after }]);
     info!(app = name, from = judged.from, epoch = request.epoch, to = judged.to, "switchover asked for");
     Ok(Json(Switchover { app: name, from: judged.from, epoch: request.epoch, to: judged.to }))
 }

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tracing::info;
 
 use super::apps::{self, KvOrApi};
-use super::{Api, ApiError};
+use super::{Api, ApiError, audit};
 use crate::planning::{self, PlanError};
 
 /// Largest body of these two requests, in bytes: [`APPS_MAX`] Apps of a few kilobytes each.
@@ -150,6 +150,7 @@ async fn one(api: &Api, step: AppPlan, wanted: Option<App>, options: &PlanOption
         Ok(result) => (AppResult { name, ..result }, false),
         Err(error) => {
             let again = error.is_unavailable();
+            audit::refused(format!("app/{name}"), error.detail().to_owned());
             (AppResult { name, error: error.into_detail(), ..AppResult::default() }, again)
         }
     }

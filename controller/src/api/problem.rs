@@ -7,6 +7,8 @@ use cluster_bus::KvError;
 use cluster_schemas::access::Role;
 use cluster_schemas::api::{FieldProblem, Problem};
 
+use super::audit::Refusal;
+
 /// An error on its way to the user.
 #[derive(Debug)]
 pub struct ApiError(Problem);
@@ -81,6 +83,11 @@ impl ApiError {
         self.0.status == StatusCode::SERVICE_UNAVAILABLE.as_u16()
     }
 
+    /// The same, while it is on its way.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     /// What the user reads.
     pub fn into_detail(self) -> String {
         self.0.detail
@@ -122,8 +129,10 @@ impl From<KvError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let why = Refusal(self.0.detail.clone());
         let mut response = (status, Json(self.0)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.extensions_mut().insert(why);
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -11,7 +11,7 @@ use cluster_bus::{MARK_KEY, RECOVERY_KEY, RecoveryRecord, StoreMark};
 use cluster_schemas::api::{RecoverRequest, Recovered, RecoveryView};
 use tracing::warn;
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, audit};
 use crate::recovery::view;
 
 fn look(api: &Api) -> Result<RecoveryView, ApiError> {
@@ -43,6 +43,7 @@ pub async fn sign(State(api): State<Arc<Api>>, body: Result<Json<RecoverRequest>
         record.term = record.term.max(before.term);
     }
     record.recovers = record.recovers.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let before = present.as_ref().map(|p| p.value.clone());
     match present {
         Some(present) => stores.recoveries.update(RECOVERY_KEY, &record, present.revision).await?,
         None => stores.recoveries.create(RECOVERY_KEY, &record).await?,
@@ -54,6 +55,7 @@ pub async fn sign(State(api): State<Arc<Api>>, body: Result<Json<RecoverRequest>
         Some(present) => drop(stores.marks.update(MARK_KEY, &mark, present.revision).await?),
         None => drop(stores.marks.create(MARK_KEY, &mark).await?),
     }
+    audit::replaced("cluster/recovery".to_owned(), before.as_ref(), Some(&record));
     warn!(incarnation = request.incarnation, recovers = ?record.recovers, stops = ?seen.missing, "an operator signed this store");
     Ok(Json(signed))
 }

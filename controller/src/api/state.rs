@@ -8,11 +8,12 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use cluster_bus::{Change, Expect, STATE_TTL, StateError};
+use cluster_schemas::plan::FieldChange;
 use cluster_schemas::state::{StateEntry, StateList, StatePut, StateWritten};
 use serde::Deserialize;
 
 use super::apps::{apps_of, no_app};
-use super::{Api, ApiError};
+use super::{Api, ApiError, audit};
 
 /// Most keys of one list.
 const LIST_MAX: usize = 1000;
@@ -36,6 +37,12 @@ impl From<StateError> for ApiError {
 fn known(api: &Api, name: &str) -> Result<(), ApiError> {
     let world = api.world.read();
     if apps_of(&world)?.contains_key(name) { Ok(()) } else { Err(no_app(name)) }
+}
+
+/// For the record of writes: revisions of the key as far as they are known, no values.
+fn key_change(key: &str, before: Option<u64>, after: Option<u64>) -> FieldChange {
+    let pointer = format!("/kv/{}", key.replace('~', "~0").replace('/', "~1"));
+    FieldChange { pointer, before: before.map(Into::into), after: after.map(Into::into) }
 }
 
 /// Parameters of a list.
@@ -114,6 +121,7 @@ pub async fn put(
         return Err(ApiError::bad_request(format!("ttlSeconds: from {} to {}", STATE_TTL.0.as_secs(), STATE_TTL.1.as_secs())));
     }
     let revision = api.state.write(&name, &key, body.value.into_bytes(), expect, ttl).await?;
+    audit::wrote(format!("app/{name}"), vec![key_change(&key, body.revision, Some(revision))]);
     Ok(Json(StateWritten { key, revision }))
 }
 
@@ -132,5 +140,6 @@ pub async fn delete(
     let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
     known(&api, &name)?;
     let revision = api.state.delete(&name, &key, query.revision.map_or(Expect::Any, Expect::Revision)).await?;
+    audit::wrote(format!("app/{name}"), vec![key_change(&key, query.revision, None)]);
     Ok(Json(StateWritten { key, revision }))
 }

@@ -11,7 +11,7 @@ use cluster_schemas::api::{ForceRequest, Forced, ReplaceRequest};
 use cluster_schemas::node::VoterList;
 use tracing::{info, warn};
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, audit};
 use crate::voters::{judge_force, judge_replace};
 use crate::world::World;
 
@@ -35,6 +35,7 @@ pub async fn replace(State(api): State<Arc<Api>>, body: Result<Json<ReplaceReque
         Some(present) => drop(kv.update(VOTERS_KEY, &order, present.revision).await?),
         None => drop(kv.create(VOTERS_KEY, &order).await?),
     }
+    audit::replaced("cluster/voters".to_owned(), Some(&order.old), Some(&order.new));
     info!(old = order.old, new = order.new, "a voter is to be replaced");
     Ok(Json(current))
 }
@@ -42,19 +43,22 @@ pub async fn replace(State(api): State<Arc<Api>>, body: Result<Json<ReplaceReque
 /// `POST /v1/voters/force`
 pub async fn force(State(api): State<Arc<Api>>, body: Result<Json<ForceRequest>, JsonRejection>) -> Result<Json<Forced>, ApiError> {
     let Json(request) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
-    let (next, number) = {
+    let (next, number, before) = {
         let world = api.world.read();
         let current = known(&world)?;
         if request.set.is_some_and(|set| set != current.number) {
             return Err(ApiError::conflict(format!("the voters are set {} now: look again before you force them", current.number)));
         }
         let next = judge_force(current, &world.electors(Instant::now()), &request.dead).map_err(ApiError::conflict)?;
-        (next, current.number)
+        (next, current.number, current.clone())
     };
     if request.set.is_some() {
         let left: Vec<&str> = next.voters.iter().map(|v| v.node.as_str()).collect();
         warn!(dead = request.dead.join(","), left = left.join(","), number = next.number, "an operator vouches that voters are dead");
+        audit::replaced("cluster/voters".to_owned(), Some(&before), Some(&next));
         api.bus.publish_force(&ForceOrder { next: next.clone() }).await;
+    } else {
+        audit::wrote_nothing();
     }
     Ok(Json(Forced { set: number, next }))
 }

@@ -6,7 +6,7 @@ use crate::world::{Controller, Nats};
 const TOKENS: [(&str, &str); 3] = [("viewer", "viewer-0123456789"), ("deployer", "deployer-0123456789"), ("admin", "admin-0123456789")];
 
 /// What is not reading for viewers or changing for admins, said again here: this is the promise, the code's table keeps it.
-const OTHERWISE: [(&str, &str, &str); 7] = [
+const OTHERWISE: [(&str, &str, &str); 8] = [
     ("PUT", "/v1/apps/{name}", "deployer"),
     ("DELETE", "/v1/apps/{name}", "deployer"),
     ("POST", "/v1/apps/{name}/switchover", "deployer"),
@@ -14,6 +14,7 @@ const OTHERWISE: [(&str, &str, &str); 7] = [
     ("POST", "/v1/apps/{name}/database/verify/{node}", "deployer"),
     ("GET", "/v1/apps/{name}/database/divergences/{node}/{file}", "deployer"),
     ("POST", "/v1/plan", "viewer"),
+    ("GET", "/v1/audit", "admin"),
 ];
 /// Routes of applications' state, and the one that carries plans out: a deployer's, whatever the method.
 const OF_DEPLOYERS: [&str; 2] = ["/v1/apps/{name}/kv", "/v1/apply"];

@@ -2,5 +2,6 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod access;
+mod history;
 mod watch;
 mod world;

@@ -133,6 +133,38 @@ impl Names {
         format!("{}.events.{}", self.cluster, object.replace('/', "."))
     }
 
+    /// Name of the stream of Apps' revisions.
+    #[must_use]
+    pub fn revisions_stream(&self) -> String {
+        format!("{}-revisions", self.cluster)
+    }
+
+    /// Subject of the revisions of an App; `*` for those of all.
+    #[must_use]
+    pub fn revisions(&self, app: &str) -> String {
+        format!("{}.revisions.{app}", self.cluster)
+    }
+
+    /// Name of the stream of writes.
+    #[must_use]
+    pub fn audit_stream(&self) -> String {
+        format!("{}-audit", self.cluster)
+    }
+
+    /// Subject of the writes of one object, such as `app/database`, or with `*` for both those of all; those that were refused are apart, so
+    /// that they push out nothing else.
+    #[must_use]
+    pub fn audit(&self, refused: bool, object: &str) -> String {
+        let folder = if refused { "refused" } else { "done" };
+        format!("{}.audit.{folder}.{}", self.cluster, object.replace('/', "."))
+    }
+
+    /// Subject of all writes.
+    #[must_use]
+    pub fn audits(&self) -> String {
+        format!("{}.audit.>", self.cluster)
+    }
+
     /// Subject of the leading controller's beats.
     #[must_use]
     pub fn beat(&self) -> String {
