@@ -99,11 +99,10 @@ impl Bus {
                 return Ok(());
             }
             let found = before.filter(|before| !last.as_ref().is_some_and(|last| same(last, before)));
-            let mut number = last.map_or(0, |last| last.revision);
+            let next = last.map_or(0, |last| last.revision) + 1;
             let mut again = false;
-            for new in found.into_iter().chain([revision]) {
-                number += 1;
-                let payload = serde_json::to_vec(&Revision { revision: number, ..new.clone() }).map_err(failed)?;
+            for (revision, new) in (next..).zip(found.into_iter().chain([revision])) {
+                let payload = serde_json::to_vec(&Revision { revision, ..new.clone() }).map_err(failed)?;
                 let message = PublishMessage::build().payload(payload.into()).expected_last_subject_sequence(expected);
                 let sent = self.jetstream.send_publish(subject.clone(), message).await.map_err(failed)?;
                 match sent.await {
