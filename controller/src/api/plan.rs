@@ -139,7 +139,7 @@ async fn one(api: &Api, step: AppPlan, wanted: Option<App>, options: &PlanOption
         None => apps::remove(api, &name, false, expected)
             .await
             .map(|_| AppResult { deleted: step.change == Change::Deleted, ..AppResult::default() }),
-        Some(wanted) => write(api, wanted, options, expected).await.map(|applied| AppResult {
+        Some(wanted) => Box::pin(write(api, wanted, options, expected)).await.map(|applied| AppResult {
             outcome: Some(applied.outcome),
             generation: applied.app.metadata.generation,
             resource_version: applied.app.metadata.resource_version,
