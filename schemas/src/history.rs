@@ -88,19 +88,6 @@ pub enum RevisionChange {
     Found,
 }
 
-impl RevisionChange {
-    /// The word users read.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Changed => "changed",
-            Self::Deleted => "deleted",
-            Self::Found => "found",
-        }
-    }
-}
-
 impl Revision {
     /// The revision that `app`, as stored, is; its number is set by who stores it.
     #[must_use]
@@ -121,19 +108,6 @@ impl Revision {
             annotations,
             spec: app.spec.clone(),
         }
-    }
-
-    /// The App as a user would write it to have this again.
-    #[must_use]
-    pub fn wanted(&self) -> App {
-        let metadata = Metadata {
-            name: self.app.clone(),
-            labels: self.labels.clone(),
-            annotations: self.annotations.clone(),
-            set: self.set.clone(),
-            ..Metadata::default()
-        };
-        App { api_version: crate::API_VERSION.to_owned(), kind: "App".to_owned(), metadata, spec: self.spec.clone() }
     }
 }
 
@@ -178,18 +152,6 @@ pub enum AuditOutcome {
     Refused,
     /// The store did not answer: it may have been written.
     Unknown,
-}
-
-impl AuditOutcome {
-    /// The word users read.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Refused => "refused",
-            Self::Unknown => "unknown",
-        }
-    }
 }
 
 /// Answer of `GET /v1/audit`.

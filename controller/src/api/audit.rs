@@ -131,12 +131,8 @@ pub(super) async fn app_written(api: &Api, before: Option<&App>, after: Option<&
         revision.resource_version += 1;
     }
     let found = before.map(|before| Revision::of(before, RevisionChange::Found, Actor::default(), revision.at.clone()));
-    let stored = tokio::time::timeout(WAIT, api.bus.append_revision(&revision, found.as_ref())).await;
-    let why = match stored {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", WAIT.as_secs()),
-    };
+    let end = tokio::time::Instant::now() + WAIT;
+    let Err(why) = kept(end, Box::pin(api.bus.append_revision(&revision, found.as_ref()))).await else { return };
     api.missed.count();
     warn!(app = revision.app, who = revision.who.shown(), "the revision of a write may not be kept: {why}");
 }
@@ -193,15 +189,16 @@ pub(super) async fn recorded(api: Arc<Api>, who: Actor, line: String, answer: im
     }
 }
 
+/// Waits for the store, [`WAIT`] at most, which ends at `end`.
+async fn kept(end: tokio::time::Instant, stored: impl Future<Output = Result<(), cluster_bus::HistoryError>>) -> Result<(), String> {
+    let late = |_| format!("no answer within {} s", WAIT.as_secs());
+    tokio::time::timeout_at(end, stored).await.map_err(late)?.map_err(|error| error.to_string())
+}
+
 async fn store(api: &Api, records: Vec<AuditRecord>) {
     let end = tokio::time::Instant::now() + WAIT;
     let each = |record: AuditRecord| async move {
-        let stored = tokio::time::timeout_at(end, api.bus.append_audit(&record)).await;
-        let why = match stored {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", WAIT.as_secs()),
-        };
+        let Err(why) = kept(end, api.bus.append_audit(&record)).await else { return };
         api.missed.count();
         let record = serde_json::to_string(&record).unwrap_or_default();
         warn!(record, "the record of a write may not be kept: {why}");

@@ -82,6 +82,7 @@ pub async fn require_role(State(api): State<Arc<Api>>, request: Request, next: N
         }
     }
 }
+
 /// Compares in a time that does not depend on where the first difference is.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |different, (x, y)| different | (x ^ y)) == 0

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::kv;
+use async_nats::jetstream::stream::{RawMessageError, RawMessageErrorKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -72,7 +73,24 @@ pub(crate) fn servers(config: &NatsConfig) -> Result<Vec<async_nats::ServerAddr>
     config.servers.iter().map(|url| url.parse().map_err(|_| ConnectError::Url { url: url.clone() })).collect()
 }
 
+/// Does a leader get say that there is no such message? async-nats tells it in two ways.
+pub(crate) fn nothing_there(error: &RawMessageError) -> bool {
+    match error.kind() {
+        RawMessageErrorKind::NoMessageFound => true,
+        RawMessageErrorKind::JetStream(ref e) => e.error_code() == jetstream::ErrorCode::NO_MESSAGE_FOUND,
+        _ => false,
+    }
+}
+
 impl Bus {
+    /// Makes a stream where it is not there. One that is there stays as it is.
+    pub(crate) async fn create_missing(&self, config: jetstream::stream::Config) -> Result<(), jetstream::context::CreateStreamError> {
+        if self.jetstream.get_stream(&config.name).await.is_ok() {
+            return Ok(());
+        }
+        self.jetstream.create_stream(config).await.map(drop)
+    }
+
     /// Connects in the background and goes on trying for ever; what is published meanwhile waits, up to a bound.
     ///
     /// `who` names the connection on the server, such as `agent n1`.

@@ -57,20 +57,16 @@ impl Bus {
     /// # Errors
     /// Why it cannot be had now.
     pub async fn create_events(&self) -> Result<(), String> {
-        let name = self.names().events_stream();
-        if self.jetstream.get_stream(&name).await.is_ok() {
-            return Ok(());
-        }
         let config = stream::Config {
             subjects: vec![self.names().events()],
             max_messages: EVENTS_MAX,
             max_messages_per_subject: EVENTS_PER_OBJECT_MAX,
             max_age: AGE_MAX,
             num_replicas: self.replicas,
-            name,
+            name: self.names().events_stream(),
             ..stream::Config::default()
         };
-        self.jetstream.create_stream(config).await.map(drop).map_err(|error| error.to_string())
+        self.create_missing(config).await.map_err(|error| error.to_string())
     }
 
     /// Stores an event.

@@ -8,13 +8,13 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config, RawMessageErrorKind};
+use async_nats::jetstream::stream::Config;
 use cluster_schemas::history::{AuditRecord, REVISIONS_MAX, Revision};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
 use crate::PAYLOAD_MAX;
-use crate::connection::Bus;
+use crate::connection::{Bus, nothing_there};
 
 /// Revisions that are kept, of all Apps.
 const REVISIONS_ALL_MAX: i64 = 200_000;
@@ -67,9 +67,7 @@ impl Bus {
             ..Config::default()
         };
         for config in [revisions, audit] {
-            if self.jetstream.get_stream(&config.name).await.is_err() {
-                self.jetstream.create_stream(config).await.map_err(failed)?;
-            }
+            self.create_missing(config).await.map_err(failed)?;
         }
         Ok(())
     }
@@ -86,13 +84,8 @@ impl Bus {
             // Decides what is appended, so the leader answers (rule C4).
             let (last, mut expected) = match stream.raw_message_builder().last_by_subject(subject.clone()).send().await {
                 Ok(message) => (Some(serde_json::from_slice::<Revision>(&message.payload).map_err(failed)?), message.sequence),
-                Err(error) => match error.kind() {
-                    RawMessageErrorKind::NoMessageFound => (None, 0),
-                    RawMessageErrorKind::JetStream(ref e) if e.error_code() == async_nats::jetstream::ErrorCode::NO_MESSAGE_FOUND => {
-                        (None, 0)
-                    }
-                    _ => return Err(failed(error)),
-                },
+                Err(error) if nothing_there(&error) => (None, 0),
+                Err(error) => return Err(failed(error)),
             };
             let same = |known: &Revision, new: &Revision| known.uid == new.uid && known.resource_version >= new.resource_version;
             if last.as_ref().is_some_and(|last| same(last, revision)) {
@@ -191,15 +184,13 @@ impl Bus {
                     while let Some(message) = batch.next().await {
                         let message = message.map_err(failed)?;
                         let info = message.info().map_err(failed)?;
-                        (pending, found) = (info.pending, {
-                            if let Ok(value) = serde_json::from_slice(&message.payload) {
-                                found.push_back((info.stream_sequence, value));
-                                if found.len() > most {
-                                    found.pop_front();
-                                }
+                        pending = info.pending;
+                        if let Ok(value) = serde_json::from_slice(&message.payload) {
+                            found.push_back((info.stream_sequence, value));
+                            if found.len() > most {
+                                found.pop_front();
                             }
-                            found
-                        });
+                        }
                     }
                     if pending == before {
                         return Err(failed("it does not go on"));

@@ -6,12 +6,11 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::kv::Store;
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::PAYLOAD_MAX;
-use crate::connection::Bus;
+use crate::connection::{Bus, nothing_there};
 use crate::names::LEADER_KEY;
 use crate::watch::{Source, Watch};
 
@@ -127,13 +126,8 @@ impl<T: Serialize + DeserializeOwned> Kv<T> {
                 let value = decode(key, &message.payload)?;
                 Ok(KeyState::Present(Revised { value, revision: message.sequence }))
             }
-            Err(error) => match error.kind() {
-                RawMessageErrorKind::NoMessageFound => Ok(KeyState::Never),
-                RawMessageErrorKind::JetStream(ref e) if e.error_code() == async_nats::jetstream::ErrorCode::NO_MESSAGE_FOUND => {
-                    Ok(KeyState::Never)
-                }
-                _ => Err(unavailable(error.to_string())),
-            },
+            Err(error) if nothing_there(&error) => Ok(KeyState::Never),
+            Err(error) => Err(unavailable(error.to_string())),
         }
     }
 

@@ -15,11 +15,10 @@ use async_nats::jetstream;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::kv::Store;
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::connection::Bus;
+use crate::connection::{Bus, nothing_there};
 use crate::kv::KV_OPERATION;
 use crate::names::Bucket;
 use crate::watch::{Source, Watch};
@@ -282,11 +281,8 @@ impl SharedState {
                 let write = message.headers.get(WRITE).map(|name| name.as_str().to_owned());
                 Ok((Found { value: (!gone).then(|| message.payload.to_vec()), revision: message.sequence }, write))
             }
-            Err(error) => match error.kind() {
-                RawMessageErrorKind::NoMessageFound => Ok(Default::default()),
-                RawMessageErrorKind::JetStream(ref e) if e.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(Default::default()),
-                _ => Err(StateError::Unavailable { key: key.to_owned(), why: error.to_string() }),
-            },
+            Err(error) if nothing_there(&error) => Ok(Default::default()),
+            Err(error) => Err(StateError::Unavailable { key: key.to_owned(), why: error.to_string() }),
         }
     }
 

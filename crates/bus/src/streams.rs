@@ -5,13 +5,14 @@
 use std::time::Duration;
 
 use async_nats::jetstream::context::{Context, PublishErrorKind};
-use async_nats::jetstream::stream::{Config, RawMessageErrorKind, StorageType, Stream};
+use async_nats::jetstream::stream::{Config, StorageType, Stream};
 use async_nats::jetstream::{self, ErrorCode, message::PublishMessage};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
 use crate::PAYLOAD_MAX;
+use crate::connection::nothing_there;
 use crate::databases::DatabaseLink;
 
 /// Longest wait for the answer to an append, a read, or anything else. An append may wait for three disks behind others.
@@ -147,11 +148,8 @@ impl DatabaseStream {
         let stream = self.jetstream.get_stream_no_info(&self.name).await.map_err(|error| self.failed(&error))?;
         match stream.raw_message_builder().sequence(sequence).send().await {
             Ok(message) => Ok(Some(message.payload)),
-            Err(error) => match error.kind() {
-                RawMessageErrorKind::NoMessageFound => Ok(None),
-                RawMessageErrorKind::JetStream(ref e) if e.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
-                _ => Err(self.failed(&error)),
-            },
+            Err(error) if nothing_there(&error) => Ok(None),
+            Err(error) => Err(self.failed(&error)),
         }
     }
 

@@ -225,21 +225,20 @@ impl<R: Rules> SetChange<R> {
 
     fn advance(&mut self, now: Time) {
         loop {
-            if self.stage == Stage::Prepare && !self.from.agreed(|id| self.prepared(id)) {
-                if let Some(set) = self.decided() {
-                    if self.from.check_next(set).is_err() {
-                        self.stage = Stage::Conflict;
-                        return;
-                    }
-                    (self.word.set, self.stage) = (set.clone(), Stage::InstallJoining);
-                    continue;
-                }
-                let Some(word) = self.better() else { return };
-                self.word = word;
-                continue;
-            }
             let next = match self.stage {
                 Stage::Prepare if self.from.agreed(|id| self.prepared(id)) => Stage::InstallJoining,
+                Stage::Prepare => match self.decided().cloned() {
+                    Some(set) if self.from.check_next(&set).is_err() => Stage::Conflict,
+                    Some(set) => {
+                        self.word.set = set;
+                        Stage::InstallJoining
+                    }
+                    None => {
+                        let Some(word) = self.better() else { return };
+                        self.word = word;
+                        Stage::Prepare
+                    }
+                },
                 Stage::InstallJoining if self.joining().all(|member| self.installed(member.id) && !self.waits(member.id)) => Stage::Install,
                 Stage::Install if self.from.agreed(|id| self.installed(id)) && self.next().agreed(|id| self.installed(id)) => {
                     self.floor = self.highest();
