@@ -21,6 +21,7 @@ pub mod hooks;
 pub mod manifest;
 pub mod name;
 pub mod node;
+pub mod openapi;
 pub mod partition;
 pub mod placeholder;
 pub mod placement;

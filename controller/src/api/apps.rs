@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use cluster_bus::{KvError, Revised};
 use cluster_schemas::App;
@@ -14,9 +13,11 @@ use cluster_schemas::api::{Applied, Deleted, FieldProblem, Outcome};
 use cluster_schemas::manifest;
 use cluster_schemas::name::check_name;
 use cluster_schemas::plan::PlanOptions;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing::info;
 
+use super::input::{Input, Parameters};
 use super::{Api, ApiError, audit};
 use crate::world::World;
 use crate::{planning, recovery};
@@ -34,8 +35,11 @@ pub(super) fn no_app(name: &str) -> ApiError {
 }
 
 /// `PUT /v1/apps/NAME`
-pub async fn put(State(api): State<Arc<Api>>, Path(name): Path<String>, body: Bytes) -> Result<(StatusCode, Json<Applied>), ApiError> {
-    let value = serde_json::from_slice(&body).map_err(|e| ApiError::bad_request(format!("the body is not JSON: {e}")))?;
+pub async fn put(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    Input(value): Input<serde_json::Value>,
+) -> Result<(StatusCode, Json<Applied>), ApiError> {
     let wanted = manifest::from_json(&value).map_err(|problems| ApiError::invalid(&format!("App {name:?}"), problems))?;
     if wanted.metadata.name != name {
         return Err(ApiError::bad_request(format!("the path names {name:?}, metadata.name is {:?}", wanted.metadata.name)));
@@ -145,7 +149,8 @@ fn claimed_by_others(world: &World, wanted: &App) -> Vec<FieldProblem> {
 }
 
 /// Parameters of a deletion.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DeleteQuery {
     /// Do not wait for nodes that cannot be reached.
     #[serde(default)]
@@ -156,7 +161,7 @@ pub struct DeleteQuery {
 pub async fn delete(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
-    Query(query): Query<DeleteQuery>,
+    Parameters(query): Parameters<DeleteQuery>,
 ) -> Result<Json<Deleted>, ApiError> {
     // A name becomes part of a subject, where `*` and `>` mean others.
     check_name(&name).map_err(|_| no_app(&name))?;

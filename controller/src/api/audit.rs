@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use cluster_bus::AUDIT_PAGE_MAX;
 use cluster_schemas::App;
@@ -18,9 +17,11 @@ use cluster_schemas::history::{Actor, Audit, AuditOutcome, AuditRecord, REVISION
 use cluster_schemas::name::check_name;
 use cluster_schemas::plan::FieldChange;
 use futures_util::StreamExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::input::Parameters;
 use super::{Api, ApiError};
 
 /// Longest time that an answer waits for the records of its writes.
@@ -209,18 +210,26 @@ async fn store(api: &Api, records: Vec<AuditRecord>) {
 }
 
 /// Parameters of history.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HistoryQuery {
     /// Only what was done to this object, such as `app/database`.
     #[serde(rename = "for")]
     object: Option<String>,
+    /// At most so many, 1 to 1000; 100 where absent.
+    limit: Option<usize>,
+}
+
+/// Parameters of the revisions of all Apps.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevisionsQuery {
+    /// At most so many, 1 to 1000; 100 where absent.
     limit: Option<usize>,
 }
 
 impl HistoryQuery {
-    fn read(query: Result<Query<Self>, QueryRejection>) -> Result<(Option<String>, usize), ApiError> {
-        let Query(Self { object, limit }) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    fn read(Self { object, limit }: Self) -> Result<(Option<String>, usize), ApiError> {
         let wrong = |pointer: &str, message: &str| {
             Err(ApiError::bad_query(vec![FieldProblem { pointer: pointer.to_owned(), message: message.to_owned(), hint: None }]))
         };
@@ -245,7 +254,7 @@ impl From<cluster_bus::HistoryError> for ApiError {
 }
 
 /// `GET /v1/audit[?for=KIND/NAME&limit=N]`
-pub(super) async fn list(State(api): State<Arc<Api>>, query: Result<Query<HistoryQuery>, QueryRejection>) -> Result<Json<Audit>, ApiError> {
+pub(super) async fn list(State(api): State<Arc<Api>>, Parameters(query): Parameters<HistoryQuery>) -> Result<Json<Audit>, ApiError> {
     let (object, limit) = HistoryQuery::read(query)?;
     let items = api.bus.audit(object.as_deref(), limit).await?;
     Ok(Json(Audit { items, missed: api.missed.0.load(Ordering::Relaxed) }))
@@ -254,12 +263,9 @@ pub(super) async fn list(State(api): State<Arc<Api>>, query: Result<Query<Histor
 /// `GET /v1/revisions[?limit=N]`
 pub(super) async fn revisions(
     State(api): State<Arc<Api>>,
-    query: Result<Query<HistoryQuery>, QueryRejection>,
+    Parameters(RevisionsQuery { limit }): Parameters<RevisionsQuery>,
 ) -> Result<Json<List<Revision>>, ApiError> {
-    let (object, limit) = HistoryQuery::read(query)?;
-    if object.is_some() {
-        return Err(ApiError::bad_request("those of one App are at /v1/apps/NAME/revisions"));
-    }
+    let (_, limit) = HistoryQuery::read(HistoryQuery { object: None, limit })?;
     Ok(Json(List::of(api.bus.revisions(None, limit).await?)))
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use cluster_schemas::App;
 use cluster_schemas::assignment::Role;
@@ -16,6 +15,7 @@ use cluster_schemas::database::{
 use futures_util::future::join_all;
 
 use super::apps::{apps_of, no_app};
+use super::input::Input;
 use super::{Api, ApiError};
 
 /// Longest wait for one node to say how it is.
@@ -80,9 +80,8 @@ pub async fn status(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Re
 pub async fn sync(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
-    body: Result<Json<DatabaseSyncRequest>, JsonRejection>,
+    Input(request): Input<DatabaseSyncRequest>,
 ) -> Result<Json<DatabaseSynced>, ApiError> {
-    let Json(request) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
     app_of(&api, &name)?;
     let node = leading(&api, &name, false).await?;
     let timeout_ms = request.timeout_ms.min(SYNC_MAX_MS);
@@ -136,9 +135,8 @@ pub async fn verify(State(api): State<Arc<Api>>, Path((name, node)): Path<(Strin
 pub async fn begin(
     State(api): State<Arc<Api>>,
     Path((name, node)): Path<(String, String)>,
-    body: Result<Json<DatabaseJob>, JsonRejection>,
+    Input(job): Input<DatabaseJob>,
 ) -> Result<Json<DatabaseWork>, ApiError> {
-    let Json(job) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
     ask_work(&api, &name, &node, &DatabaseAsk::Begin(job), VERIFY_WAIT).await
 }
 

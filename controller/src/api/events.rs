@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use cluster_schemas::event::Events;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::input::Parameters;
 use super::{Api, ApiError};
 
 /// Parameters of `GET /v1/events`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct EventsQuery {
     /// Only those about this object, such as `app/database`.
     #[serde(rename = "for")]
@@ -19,7 +21,6 @@ pub struct EventsQuery {
 }
 
 /// `GET /v1/events[?for=KIND/NAME]`
-pub async fn list(State(api): State<Arc<Api>>, query: Result<Query<EventsQuery>, QueryRejection>) -> Result<Json<Events>, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+pub async fn list(State(api): State<Arc<Api>>, Parameters(query): Parameters<EventsQuery>) -> Result<Json<Events>, ApiError> {
     Ok(Json(Events { items: api.events.list(query.object.as_deref()) }))
 }

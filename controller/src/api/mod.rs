@@ -5,6 +5,7 @@ mod audit;
 mod auth;
 mod databases;
 mod events;
+mod input;
 mod list;
 mod nodes;
 mod operate;
@@ -14,6 +15,7 @@ mod query;
 mod recovery;
 mod rings;
 mod roles;
+mod routes;
 mod state;
 mod voters;
 mod watch;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post, put};
+use axum::routing::get;
 use axum::{Json, Router, middleware};
 use cluster_bus::{Bucket, Bus, CordonOrder, HandoverOrder, Kv, RecoveryRecord, Removal, SharedState, StoreMark, VotersOrder};
 use cluster_schemas::App;
@@ -36,6 +38,7 @@ use crate::world::SharedWorld;
 pub use audit::Missed;
 pub use auth::Access;
 pub use problem::ApiError;
+pub use routes::openapi;
 pub use watch::WATCHERS_MAX;
 
 /// Largest request body, in bytes: the largest manifest.
@@ -118,47 +121,15 @@ impl Api {
 
 /// All routes.
 pub fn router(api: Arc<Api>) -> Router {
-    let v1 = Router::new()
-        .route("/v1/apps", get(list::apps))
-        .route("/v1/apps/{name}", get(list::app).put(apps::put).delete(apps::delete))
-        .route("/v1/apps/{name}/placement", get(plan::placement))
-        .route("/v1/apps/{name}/revisions", get(audit::revisions_of))
-        .route("/v1/apps/{name}/switchover", post(operate::switch_over))
-        .route("/v1/apps/{name}/database", get(databases::status))
-        .route("/v1/apps/{name}/database/sync", post(databases::sync))
-        .route("/v1/apps/{name}/database/accept-loss", post(databases::accept_loss))
-        .route("/v1/apps/{name}/database/divergences/{node}/{file}", get(databases::divergence))
-        .route("/v1/apps/{name}/database/verify/{node}", post(databases::verify))
-        .route("/v1/apps/{name}/kv", get(state::list))
-        .route("/v1/apps/{name}/kv/{*key}", get(state::get).put(state::put).delete(state::delete))
-        .route("/v1/apps/{name}/database/work/{node}", get(databases::work).post(databases::begin))
-        .route("/v1/nodes", get(list::nodes))
-        .route("/v1/nodes/{name}", get(list::node).delete(nodes::delete))
-        .route("/v1/nodes/{name}/cordon", put(operate::cordon).delete(operate::uncordon))
-        .route("/v1/assignments", get(list::assignments))
-        .route("/v1/assignments/{node}", get(list::assignment))
-        .route("/v1/rings/{app}", get(rings::table))
-        .route("/v1/rings/{app}/locate", get(rings::locate))
-        .route("/v1/audit", get(audit::list))
-        .route("/v1/events", get(events::list))
-        .route("/v1/failovers", get(operate::failovers))
-        .route("/v1/failovers/{app}", get(operate::failovers_of))
-        .route("/v1/voters/replace", post(voters::replace))
-        .route("/v1/voters/force", post(voters::force))
-        .route("/v1/plan", post(plan::plan).layer(DefaultBodyLimit::max(plan::BODY_MAX)))
-        .route("/v1/apply", post(plan::apply).layer(DefaultBodyLimit::max(plan::BODY_MAX)))
-        .route("/v1/revisions", get(audit::revisions))
-        .route("/v1/sets", get(plan::sets))
-        .route("/v1/recovery", get(recovery::show).post(recovery::sign))
-        .route("/v1/version", get(version))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_role));
+    let v1 = routes::v1(&api);
     Router::new()
         .merge(v1)
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
         .fallback(|| async { ApiError::not_found("there is nothing at this path; the API is under /v1") })
         .method_not_allowed_fallback(|| async { ApiError::method() })
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::map_response(problem::shaped))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
         .with_state(api)
 }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use cluster_bus::{REMOVAL_PREFIX, Removal};
 use cluster_schemas::api::Removed;
 use cluster_schemas::assignment::Role;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tracing::info;
 
+use super::input::Parameters;
 use super::{Api, ApiError, audit};
 use crate::world::{HEARTBEAT_TIMEOUT, World};
 
@@ -20,7 +22,8 @@ fn incomplete() -> ApiError {
 }
 
 /// Parameters of a removal.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RemoveQuery {
     /// Although its agent is heard.
     #[serde(default)]
@@ -31,7 +34,7 @@ pub struct RemoveQuery {
 pub async fn delete(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
-    Query(query): Query<RemoveQuery>,
+    Parameters(query): Parameters<RemoveQuery>,
 ) -> Result<Json<Removed>, ApiError> {
     let before = api.world.read().nodes.as_ref().and_then(|nodes| nodes.get(&name).cloned());
     let removed = removal(&api.world.read(), &name, query.force, Instant::now())?;

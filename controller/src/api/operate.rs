@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use cluster_bus::{CORDON_PREFIX, CordonOrder, HANDOVER_PREFIX, HandoverOrder, Revised};
 use cluster_schemas::api::{CordonRequest, Cordoned, Failovers, List, Switchover, SwitchoverRequest};
@@ -13,6 +12,7 @@ use cluster_schemas::node::{ActiveRecord, Cordon};
 use cluster_schemas::plan::FieldChange;
 use tracing::info;
 
+use super::input::Input;
 use super::{Api, ApiError, audit};
 use crate::handover::{Refusal, judge};
 
@@ -34,9 +34,8 @@ fn known_node(api: &Api, name: &str) -> Result<(), ApiError> {
 pub async fn cordon(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
-    body: Result<Json<CordonRequest>, JsonRejection>,
+    Input(request): Input<CordonRequest>,
 ) -> Result<Json<Cordoned>, ApiError> {
-    let Json(request) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
     known_node(&api, &name)?;
     let key = format!("{CORDON_PREFIX}{name}");
     let cordons = &api.stores()?.cordons;
@@ -75,9 +74,8 @@ pub async fn uncordon(State(api): State<Arc<Api>>, Path(name): Path<String>) -> 
 pub async fn switch_over(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
-    body: Result<Json<SwitchoverRequest>, JsonRejection>,
+    Input(request): Input<SwitchoverRequest>,
 ) -> Result<Json<Switchover>, ApiError> {
-    let Json(request) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
     // The name becomes part of a key.
     check_name(&name).map_err(|_| super::apps::no_app(&name))?;
     let judged = judge(&api.world.read(), &name, request.epoch, request.to.as_deref(), Instant::now());

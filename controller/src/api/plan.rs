@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use cluster_bus::KvError;
 use cluster_schemas::App;
@@ -19,6 +18,7 @@ use serde_json::Value;
 use tracing::info;
 
 use super::apps::{self, KvOrApi};
+use super::input::Input;
 use super::{Api, ApiError, audit};
 use crate::planning::{self, PlanError};
 
@@ -34,7 +34,7 @@ const CATCH_UP: Duration = Duration::from_secs(1);
 /// The request before its Apps are read.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Raw {
+pub(super) struct Raw {
     apps: Vec<Value>,
     #[serde(default)]
     options: PlanOptions,
@@ -43,9 +43,7 @@ struct Raw {
 }
 
 /// Reads the body by the rules of manifests, with every problem of every App.
-fn read(body: &[u8]) -> Result<PlanRequest, ApiError> {
-    let Raw { apps, options, basis } =
-        serde_json::from_slice(body).map_err(|e| ApiError::bad_request(format!("the body is no request: {e}")))?;
+fn read(Raw { apps, options, basis }: Raw) -> Result<PlanRequest, ApiError> {
     if apps.len() > APPS_MAX {
         return Err(ApiError::bad_request(format!("{} Apps in one request, at most {APPS_MAX} are taken", apps.len())));
     }
@@ -74,8 +72,8 @@ fn make(api: &Api, request: &PlanRequest) -> Result<Plan, PlanError> {
 }
 
 /// `POST /v1/plan`
-pub(super) async fn plan(State(api): State<Arc<Api>>, body: Bytes) -> Result<Json<Plan>, ApiError> {
-    let request = read(&body)?;
+pub(super) async fn plan(State(api): State<Arc<Api>>, Input(raw): Input<Raw>) -> Result<Json<Plan>, ApiError> {
+    let request = read(raw)?;
     Ok(Json(blocking(move || make(&api, &request)).await??))
 }
 
@@ -85,8 +83,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// `POST /v1/apply`: all is looked at first, and nothing is written where anything is wrong; then each App is written by itself.
-pub(super) async fn apply(State(api): State<Arc<Api>>, body: Bytes) -> Result<Json<AppliedAll>, ApiError> {
-    let mut request = read(&body)?;
+pub(super) async fn apply(State(api): State<Arc<Api>>, Input(raw): Input<Raw>) -> Result<Json<AppliedAll>, ApiError> {
+    let mut request = read(raw)?;
     let basis = request.basis.take();
     // Effects take time, and only a plan that was shown before has any to compare.
     let (plan, request) = {

@@ -115,6 +115,34 @@ impl ApiError {
     }
 }
 
+/// Largest text of a framework's own refusal that is passed on, in bytes.
+const TEXT_MAX: usize = 4096;
+
+/// Gives the framework's own refusals (a path that is no UTF-8, a body that breaks off) the shape of all others.
+pub async fn shaped(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if !(status.is_client_error() || status.is_server_error()) || kind.is_none_or(|kind| !kind.as_bytes().starts_with(b"text/plain")) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, TEXT_MAX).await.unwrap_or_default();
+    let kind = match status {
+        StatusCode::BAD_REQUEST => "bad-request",
+        StatusCode::NOT_FOUND => "not-found",
+        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        status if status.is_server_error() => "internal",
+        _ => "refused",
+    };
+    let mut shaped = ApiError::new(status, kind, String::from_utf8_lossy(&text).trim_end().to_owned()).into_response();
+    for (name, value) in &parts.headers {
+        if !shaped.headers().contains_key(name) && name != header::CONTENT_LENGTH {
+            shaped.headers_mut().insert(name, value.clone());
+        }
+    }
+    shaped
+}
+
 impl From<KvError> for ApiError {
     fn from(error: KvError) -> Self {
         match error {

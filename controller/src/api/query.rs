@@ -93,6 +93,18 @@ impl ListQuery {
     }
 }
 
+/// The parameters that [`ListQuery`] reads, for the document.
+pub fn list_parameters(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "properties": {
+        "watch": { "type": "boolean", "description": "Server-sent events instead of a list." },
+        "resourceVersion": { "type": "string", "description": "A watch begins after this, not with all there is." },
+        "atLeast": { "type": "string", "description": "Answer only when this controller has seen this revision (504 after 2 s)." },
+        "labelSelector": { "type": "string", "description": "Such as `tier=front,zone in (a, b),!old`; of lists." },
+        "limit": { "type": "integer", "minimum": 1, "maximum": PAGE_MAX, "description": "Most objects in one page; of lists." },
+        "continue": { "type": "string", "description": "What the page before said." },
+    } })
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for ListQuery {
     type Rejection = ApiError;
 

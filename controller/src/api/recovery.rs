@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use cluster_bus::{MARK_KEY, RECOVERY_KEY, RecoveryRecord, StoreMark};
 use cluster_schemas::api::{RecoverRequest, Recovered, RecoveryView};
 use tracing::warn;
 
+use super::input::Input;
 use super::{Api, ApiError, audit};
 use crate::recovery::view;
 
@@ -25,8 +25,7 @@ pub async fn show(State(api): State<Arc<Api>>) -> Result<Json<RecoveryView>, Api
 }
 
 /// `POST /v1/recovery`
-pub async fn sign(State(api): State<Arc<Api>>, body: Result<Json<RecoverRequest>, JsonRejection>) -> Result<Json<Recovered>, ApiError> {
-    let Json(request) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
+pub async fn sign(State(api): State<Arc<Api>>, Input(request): Input<RecoverRequest>) -> Result<Json<Recovered>, ApiError> {
     let seen = look(&api)?;
     let stores = api.stores()?;
     let present = stores.recoveries.get(RECOVERY_KEY).await?;

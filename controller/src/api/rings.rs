@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use cluster_schemas::api::{Located, RingOwner, RingTable};
 use cluster_schemas::partition::{PartitionSet, partition_of};
 use cluster_schemas::{App, Mode, Node};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::apps::{apps_of, no_app};
+use super::input::Parameters;
 use super::{Api, ApiError};
 use crate::world::World;
 
@@ -21,7 +23,8 @@ pub async fn table(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Res
 }
 
 /// Parameters of a look-up.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct LocateQuery {
     /// The key, as UTF-8.
     key: String,
@@ -31,9 +34,8 @@ pub struct LocateQuery {
 pub async fn locate(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
-    query: Result<Query<LocateQuery>, axum::extract::rejection::QueryRejection>,
+    Parameters(query): Parameters<LocateQuery>,
 ) -> Result<Json<Located>, ApiError> {
-    let Query(query) = query.map_err(|_| ApiError::bad_request("name the key: /v1/rings/APP/locate?key=KEY"))?;
     let world = api.world.read();
     let app = ring(&world, &name)?;
     let table = table_of(&world, app);

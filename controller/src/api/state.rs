@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use cluster_bus::{Change, Expect, STATE_TTL, StateError};
 use cluster_schemas::plan::FieldChange;
 use cluster_schemas::state::{StateEntry, StateList, StatePut, StateWritten};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::apps::{apps_of, no_app};
+use super::input::{Input, Parameters};
 use super::{Api, ApiError, audit};
 
 /// Most keys of one list.
@@ -46,12 +47,16 @@ fn key_change(key: &str, before: Option<u64>, after: Option<u64>) -> FieldChange
 }
 
 /// Parameters of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ListQuery {
+    /// Only keys that begin so.
     #[serde(default)]
     prefix: String,
+    /// Only keys after this one.
     #[serde(default)]
     after: String,
+    /// At most so many, 1000 where absent; more are cut to that.
     limit: Option<usize>,
 }
 
@@ -59,9 +64,9 @@ pub struct ListQuery {
 pub async fn list(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    Parameters(query): Parameters<ListQuery>,
 ) -> Result<Json<StateList>, ApiError> {
-    let Query(ListQuery { prefix, after, limit }) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let ListQuery { prefix, after, limit } = query;
     known(&api, &name)?;
     let mut watch = api.state.watch(&name).await?;
     let listed = async {
@@ -106,9 +111,8 @@ pub async fn get(State(api): State<Arc<Api>>, Path((name, key)): Path<(String, S
 pub async fn put(
     State(api): State<Arc<Api>>,
     Path((name, key)): Path<(String, String)>,
-    body: Result<Json<StatePut>, JsonRejection>,
+    Input(body): Input<StatePut>,
 ) -> Result<Json<StateWritten>, ApiError> {
-    let Json(body) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
     known(&api, &name)?;
     let expect = match (body.create, body.revision) {
         (false, None) => Expect::Any,
@@ -126,8 +130,10 @@ pub async fn put(
 }
 
 /// Parameters of a deletion.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DeleteQuery {
+    /// Only if the key still has this revision.
     revision: Option<u64>,
 }
 
@@ -135,9 +141,8 @@ pub struct DeleteQuery {
 pub async fn delete(
     State(api): State<Arc<Api>>,
     Path((name, key)): Path<(String, String)>,
-    query: Result<Query<DeleteQuery>, QueryRejection>,
+    Parameters(query): Parameters<DeleteQuery>,
 ) -> Result<Json<StateWritten>, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
     known(&api, &name)?;
     let revision = api.state.delete(&name, &key, query.revision.map_or(Expect::Any, Expect::Revision)).await?;
     audit::wrote(format!("app/{name}"), vec![key_change(&key, query.revision, None)]);

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use cluster_bus::{ForceOrder, VOTERS_KEY, VotersOrder};
 use cluster_schemas::api::{ForceRequest, Forced, ReplaceRequest};
 use cluster_schemas::node::VoterList;
 use tracing::{info, warn};
 
+use super::input::Input;
 use super::{Api, ApiError, audit};
 use crate::voters::{judge_force, judge_replace};
 use crate::world::World;
@@ -20,8 +20,7 @@ fn known(world: &World) -> Result<&VoterList, ApiError> {
 }
 
 /// `POST /v1/voters/replace`
-pub async fn replace(State(api): State<Arc<Api>>, body: Result<Json<ReplaceRequest>, JsonRejection>) -> Result<Json<VoterList>, ApiError> {
-    let Json(request) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
+pub async fn replace(State(api): State<Arc<Api>>, Input(request): Input<ReplaceRequest>) -> Result<Json<VoterList>, ApiError> {
     let current = {
         let world = api.world.read();
         let current = known(&world)?;
@@ -41,8 +40,7 @@ pub async fn replace(State(api): State<Arc<Api>>, body: Result<Json<ReplaceReque
 }
 
 /// `POST /v1/voters/force`
-pub async fn force(State(api): State<Arc<Api>>, body: Result<Json<ForceRequest>, JsonRejection>) -> Result<Json<Forced>, ApiError> {
-    let Json(request) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
+pub async fn force(State(api): State<Arc<Api>>, Input(request): Input<ForceRequest>) -> Result<Json<Forced>, ApiError> {
     let (next, number, before) = {
         let world = api.world.read();
         let current = known(&world)?;

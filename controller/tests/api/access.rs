@@ -19,25 +19,12 @@ const OTHERWISE: [(&str, &str, &str); 8] = [
 /// Routes of applications' state, and the one that carries plans out: a deployer's, whatever the method.
 const OF_DEPLOYERS: [&str; 2] = ["/v1/apps/{name}/kv", "/v1/apply"];
 
-/// Methods and paths of all routes, as the router's source has them.
+/// Methods and paths of all routes, as the document has them.
 fn routes() -> Vec<(String, String)> {
-    let source = include_str!("../../src/api/mod.rs");
-    let mut routes = Vec::new();
-    for line in source.split(".route(\"").skip(1).filter_map(|rest| rest.lines().next()) {
-        let (path, handlers) = line.split_once('"').expect("a path");
-        if !path.starts_with("/v1/") {
-            continue;
-        }
-        let before = routes.len();
-        for method in ["get", "put", "post", "delete"] {
-            let call = format!("{method}(");
-            if handlers.contains(&format!(" {call}")) || handlers.contains(&format!(".{call}")) {
-                routes.push((method.to_uppercase(), path.to_owned()));
-            }
-        }
-        assert!(routes.len() > before, "no method is seen in {line}");
-    }
-    routes
+    let document = cluster_controller::api::openapi();
+    let paths = document["paths"].as_object().expect("paths");
+    let methods = |path: &serde_json::Value| path.as_object().expect("methods").keys().map(|m| m.to_uppercase()).collect::<Vec<_>>();
+    paths.iter().flat_map(|(path, item)| methods(item).into_iter().map(move |method| (method, path.clone()))).collect()
 }
 
 fn least(method: &str, path: &str) -> &'static str {

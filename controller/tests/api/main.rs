@@ -3,5 +3,6 @@
 
 mod access;
 mod history;
+mod openapi;
 mod watch;
 mod world;
