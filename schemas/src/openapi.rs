@@ -132,8 +132,13 @@ impl Document {
             }
             if let (200, Some(events)) = (status, events) {
                 let data = events(&mut self.generator);
+                let event = json!({ "type": "object", "properties": {
+                    "event": { "type": "string" },
+                    "id": { "type": "string" },
+                    "data": { "type": "string", "contentMediaType": "application/json" },
+                } });
                 // OpenAPI 3.1 has no word for the events of a stream; 3.2 will say itemSchema.
-                content.insert("text/event-stream".to_owned(), json!({ "schema": { "type": "string" }, "x-event-data": data }));
+                content.insert("text/event-stream".to_owned(), json!({ "schema": event, "x-event-data": data }));
             }
             responses.insert(status.to_string(), json!({ "description": "Done.", "content": content }));
         }
