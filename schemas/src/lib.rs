@@ -26,6 +26,7 @@ pub mod partition;
 pub mod placeholder;
 pub mod placement;
 pub mod plan;
+pub mod pointer;
 pub mod resources;
 pub mod schema;
 pub mod selector;

@@ -1,7 +1,7 @@
 //! OpenAPI 3.1 documents, put together from the types that the code reads and writes.
 //!
 //! schemars describes each type once, for manifests and for this; OpenAPI 3.1 takes its JSON Schemas (2020-12) as they are. The ready-made
-//! generators for axum either want a second derive on each type (utoipa) or are an alpha on this schemars (aide); docs/decisions.
+//! generators for axum either want a second derive on each type (utoipa) or are an alpha on this schemars (aide).
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub struct Operation {
     summary: &'static str,
     query: Option<Shape>,
     body: Option<(Shape, Option<Value>)>,
-    answers: Vec<(u16, Option<Shape>)>,
+    answers: Vec<(u16, Shape)>,
     events: Option<Shape>,
 }
 
@@ -75,7 +75,7 @@ impl Operation {
     /// What it answers with some other status of success.
     #[must_use]
     pub fn answers_with<T: JsonSchema>(mut self, status: u16) -> Self {
-        self.answers.push((status, Some(shape::<T>())));
+        self.answers.push((status, shape::<T>()));
         self
     }
 
@@ -127,9 +127,7 @@ impl Document {
         let mut responses = Map::new();
         for (status, answer) in answers {
             let mut content = Map::new();
-            if let Some(answer) = answer {
-                content.insert("application/json".to_owned(), json!({ "schema": answer(&mut self.generator) }));
-            }
+            content.insert("application/json".to_owned(), json!({ "schema": answer(&mut self.generator) }));
             if let (200, Some(events)) = (status, events) {
                 let data = events(&mut self.generator);
                 let event = json!({ "type": "object", "properties": {

@@ -357,7 +357,7 @@ fn compare(pointer: String, before: Option<&Value>, after: Option<&Value>, chang
         (Some(Value::Object(old)), Some(Value::Object(new))) => {
             let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
             for key in keys {
-                compare(format!("{pointer}/{}", escape(key)), old.get(key), new.get(key), changes);
+                compare(crate::pointer::join(&pointer, key), old.get(key), new.get(key), changes);
             }
         }
         (Some(Value::Array(old)), Some(Value::Array(new))) if old.len() == new.len() => {
@@ -372,10 +372,6 @@ fn compare(pointer: String, before: Option<&Value>, after: Option<&Value>, chang
 /// What is left out when an App is written: it means the same as nothing.
 fn is_nothing(value: &Value) -> bool {
     value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty)
-}
-
-fn escape(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }
 
 /// Sixteen hexadecimal digits over everything that a plan says, and what it stands on.

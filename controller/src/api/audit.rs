@@ -228,22 +228,26 @@ pub(super) struct RevisionsQuery {
     limit: Option<usize>,
 }
 
+fn wrong(pointer: &str, message: &str) -> ApiError {
+    ApiError::bad_query(vec![FieldProblem { pointer: pointer.to_owned(), message: message.to_owned(), hint: None }])
+}
+
+fn page(limit: Option<usize>) -> Result<usize, ApiError> {
+    let limit = limit.unwrap_or(PAGE);
+    let good = (1..=AUDIT_PAGE_MAX).contains(&limit);
+    good.then_some(limit).ok_or_else(|| wrong("?limit", &format!("no number from 1 to {AUDIT_PAGE_MAX}")))
+}
+
 impl HistoryQuery {
-    fn read(Self { object, limit }: Self) -> Result<(Option<String>, usize), ApiError> {
-        let wrong = |pointer: &str, message: &str| {
-            Err(ApiError::bad_query(vec![FieldProblem { pointer: pointer.to_owned(), message: message.to_owned(), hint: None }]))
-        };
+    fn read(self) -> Result<(Option<String>, usize), ApiError> {
+        let Self { object, limit } = self;
         // It becomes part of a subject.
         let good =
             |object: &String| object.split_once('/').is_some_and(|(kind, name)| check_name(kind).is_ok() && check_name(name).is_ok());
         if object.as_ref().is_some_and(|object| !good(object)) {
-            return wrong("?for", "no object such as app/database");
+            return Err(wrong("?for", "no object such as app/database"));
         }
-        let limit = limit.unwrap_or(PAGE);
-        if !(1..=AUDIT_PAGE_MAX).contains(&limit) {
-            return wrong("?limit", &format!("no number from 1 to {AUDIT_PAGE_MAX}"));
-        }
-        Ok((object, limit))
+        Ok((object, page(limit)?))
     }
 }
 
@@ -255,7 +259,7 @@ impl From<cluster_bus::HistoryError> for ApiError {
 
 /// `GET /v1/audit[?for=KIND/NAME&limit=N]`
 pub(super) async fn list(State(api): State<Arc<Api>>, Parameters(query): Parameters<HistoryQuery>) -> Result<Json<Audit>, ApiError> {
-    let (object, limit) = HistoryQuery::read(query)?;
+    let (object, limit) = query.read()?;
     let items = api.bus.audit(object.as_deref(), limit).await?;
     Ok(Json(Audit { items, missed: api.missed.0.load(Ordering::Relaxed) }))
 }
@@ -265,8 +269,7 @@ pub(super) async fn revisions(
     State(api): State<Arc<Api>>,
     Parameters(RevisionsQuery { limit }): Parameters<RevisionsQuery>,
 ) -> Result<Json<List<Revision>>, ApiError> {
-    let (_, limit) = HistoryQuery::read(HistoryQuery { object: None, limit })?;
-    Ok(Json(List::of(api.bus.revisions(None, limit).await?)))
+    Ok(Json(List::of(api.bus.revisions(None, page(limit)?).await?)))
 }
 
 /// `GET /v1/apps/NAME/revisions`: of an App that was deleted, too.

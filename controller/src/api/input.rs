@@ -5,6 +5,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use cluster_schemas::api::FieldProblem;
+use cluster_schemas::pointer::join;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
@@ -41,10 +42,14 @@ fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let pointer = pointer(error.path());
         let error = error.into_inner();
-        if error.is_data() { invalid(pointer, &error) } else { ApiError::bad_request(format!("the body is not JSON: {error}")) }
+        if error.is_data() { invalid(pointer, &error) } else { no_json(&error) }
     })?;
-    reader.end().map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
+    reader.end().map_err(|error| no_json(&error))?;
     Ok(read)
+}
+
+fn no_json(error: &serde_json::Error) -> ApiError {
+    ApiError::bad_request(format!("the body is not JSON: {error}"))
 }
 
 fn invalid(pointer: String, error: &serde_json::Error) -> ApiError {
@@ -56,14 +61,11 @@ fn invalid(pointer: String, error: &serde_json::Error) -> ApiError {
 
 /// RFC 6901.
 fn pointer(path: &serde_path_to_error::Path) -> String {
-    let escaped = |key: &str| key.replace('~', "~0").replace('/', "~1");
-    path.iter()
-        .map(|segment| match segment {
-            Segment::Seq { index } => format!("/{index}"),
-            Segment::Map { key } | Segment::Enum { variant: key } => format!("/{}", escaped(key)),
-            Segment::Unknown => String::new(),
-        })
-        .collect()
+    path.iter().fold(String::new(), |pointer, segment| match segment {
+        Segment::Seq { index } => format!("{pointer}/{index}"),
+        Segment::Map { key } | Segment::Enum { variant: key } => join(&pointer, key),
+        Segment::Unknown => pointer,
+    })
 }
 
 /// Parameters of the query.

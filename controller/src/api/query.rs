@@ -1,12 +1,13 @@
 //! Parameters of lists and watches.
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use cluster_schemas::api::FieldProblem;
 use cluster_schemas::name::check_name;
 use cluster_schemas::selector::Selector;
 
 use super::ApiError;
+use super::input::Parameters;
 
 /// Most objects in one answer: the page where no `limit` is given, and the largest `limit`. Of Apps with statuses about 3 MiB.
 pub const PAGE_MAX: usize = 1000;
@@ -109,8 +110,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ListQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let pairs = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let Query(pairs) = pairs.map_err(|error| ApiError::bad_request(error.body_text()))?;
+        let Parameters(pairs) = Parameters::from_request_parts(parts, state).await?;
         Self::read(pairs)
     }
 }

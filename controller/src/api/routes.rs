@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::header;
@@ -24,6 +25,7 @@ use cluster_schemas::plan::{AppliedAll, Plan, PlanRequest, SetView};
 use cluster_schemas::state::{StateEntry, StateList, StatePut, StateWritten};
 use cluster_schemas::watch::WatchEvent;
 use cluster_schemas::{App, Assignment};
+use schemars::JsonSchema;
 use serde_json::{Value, json};
 
 use super::query::list_parameters;
@@ -82,6 +84,16 @@ const fn op(id: &'static str, summary: &'static str) -> Operation {
     Operation::new(id, summary)
 }
 
+/// Objects of one kind, or a watch of them.
+fn many<T: JsonSchema>(id: &'static str, summary: &'static str) -> Operation {
+    op(id, summary).query_shape(list_parameters).answers::<List<T>>().watched::<WatchEvent<T>>()
+}
+
+/// One object, or a watch of it.
+fn single<T: JsonSchema>(id: &'static str, summary: &'static str) -> Operation {
+    op(id, summary).query_shape(list_parameters).answers::<T>().watched::<WatchEvent<T>>()
+}
+
 /// An App that every reader of the document can send.
 fn example_app() -> Value {
     json!({
@@ -94,22 +106,8 @@ fn example_app() -> Value {
 
 fn objects(routes: Routes) -> Routes {
     routes
-        .get(
-            "/v1/apps",
-            list::apps,
-            op("listApps", "Apps with their status; or a watch of them")
-                .query_shape(list_parameters)
-                .answers::<List<AppView>>()
-                .watched::<WatchEvent<AppView>>(),
-        )
-        .get(
-            "/v1/apps/{name}",
-            list::app,
-            op("getApp", "One App with its status; or a watch of it")
-                .query_shape(list_parameters)
-                .answers::<AppView>()
-                .watched::<WatchEvent<AppView>>(),
-        )
+        .get("/v1/apps", list::apps, many::<AppView>("listApps", "Apps with their status; or a watch of them"))
+        .get("/v1/apps/{name}", list::app, single::<AppView>("getApp", "One App with its status; or a watch of it"))
         .put(
             "/v1/apps/{name}",
             apps::put,
@@ -150,22 +148,8 @@ fn objects(routes: Routes) -> Routes {
             state::delete,
             op("deleteKey", "Delete a key").query::<state::DeleteQuery>().answers::<StateWritten>(),
         )
-        .get(
-            "/v1/nodes",
-            list::nodes,
-            op("listNodes", "Nodes and what they report; or a watch of them")
-                .query_shape(list_parameters)
-                .answers::<List<NodeView>>()
-                .watched::<WatchEvent<NodeView>>(),
-        )
-        .get(
-            "/v1/nodes/{name}",
-            list::node,
-            op("getNode", "One node; or a watch of it")
-                .query_shape(list_parameters)
-                .answers::<NodeView>()
-                .watched::<WatchEvent<NodeView>>(),
-        )
+        .get("/v1/nodes", list::nodes, many::<NodeView>("listNodes", "Nodes and what they report; or a watch of them"))
+        .get("/v1/nodes/{name}", list::node, single::<NodeView>("getNode", "One node; or a watch of it"))
         .delete("/v1/nodes/{name}", nodes::delete, op("removeNode", "Forget a node").query::<nodes::RemoveQuery>().answers::<Removed>())
         .put(
             "/v1/nodes/{name}/cordon",
@@ -173,22 +157,8 @@ fn objects(routes: Routes) -> Routes {
             op("cordonNode", "Place nothing new there; or move away what may move").body::<CordonRequest>().answers::<Cordoned>(),
         )
         .delete("/v1/nodes/{name}/cordon", operate::uncordon, op("uncordonNode", "Place there again").answers::<Cordoned>())
-        .get(
-            "/v1/assignments",
-            list::assignments,
-            op("listAssignments", "What each node is told; or a watch of it")
-                .query_shape(list_parameters)
-                .answers::<List<Assignment>>()
-                .watched::<WatchEvent<Assignment>>(),
-        )
-        .get(
-            "/v1/assignments/{node}",
-            list::assignment,
-            op("getAssignment", "What one node is told; or a watch of it")
-                .query_shape(list_parameters)
-                .answers::<Assignment>()
-                .watched::<WatchEvent<Assignment>>(),
-        )
+        .get("/v1/assignments", list::assignments, many::<Assignment>("listAssignments", "What each node is told; or a watch of it"))
+        .get("/v1/assignments/{node}", list::assignment, single::<Assignment>("getAssignment", "What one node is told; or a watch of it"))
         .get("/v1/rings/{app}", rings::table, op("getRing", "Owners of a ring's partitions").answers::<RingTable>())
         .get(
             "/v1/rings/{app}/locate",
@@ -294,7 +264,8 @@ fn table() -> (Router<Arc<Api>>, Value) {
 /// All routes under `/v1`, each asking for its role, and the document about them.
 pub(super) fn v1(api: &Arc<Api>) -> Router<Arc<Api>> {
     let (router, document) = table();
-    let text = document.to_string();
+    // Shared by all answers.
+    let text = Bytes::from(document.to_string());
     let answer = move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], text.clone()).into_response());
     router.route(OPENAPI, get(answer)).route_layer(middleware::from_fn_with_state(Arc::clone(api), auth::require_role))
 }

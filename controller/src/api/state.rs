@@ -42,7 +42,7 @@ fn known(api: &Api, name: &str) -> Result<(), ApiError> {
 
 /// For the record of writes: revisions of the key as far as they are known, no values.
 fn key_change(key: &str, before: Option<u64>, after: Option<u64>) -> FieldChange {
-    let pointer = format!("/kv/{}", key.replace('~', "~0").replace('/', "~1"));
+    let pointer = cluster_schemas::pointer::join("/kv", key);
     FieldChange { pointer, before: before.map(Into::into), after: after.map(Into::into) }
 }
 

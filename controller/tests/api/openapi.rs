@@ -1,4 +1,4 @@
-//! The OpenAPI document: as it is checked in, as it is served, and as schemathesis drives it.
+//! The OpenAPI document: as it is checked in, and as it is served.
 
 use std::path::{Path, PathBuf};
 

@@ -6,6 +6,7 @@ use super::diagnostic::KEPT_MAX;
 use super::rule::Rule;
 use super::tree::Mark;
 use crate::api::FieldProblem;
+pub(super) use crate::pointer::join;
 
 /// Which side of `key: value` a problem is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,11 +98,6 @@ impl IntoIterator for Problems {
     fn into_iter(self) -> Self::IntoIter {
         self.kept.into_iter()
     }
-}
-
-/// `token` as the last part of `pointer`, escaped as RFC 6901 asks.
-pub(super) fn join(pointer: &str, token: &str) -> String {
-    format!("{pointer}/{}", token.replace('~', "~0").replace('/', "~1"))
 }
 
 /// `pointer` with `to` for `from`, where it lies in that.
