@@ -1,6 +1,7 @@
 //! The controller's configuration, `/etc/clusterctl/controller.yaml`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,11 @@ use crate::changes::CHANGES_KEPT;
 const TOKEN_MIN: usize = 16;
 /// Most entries of the list of tokens: each is looked at with every request.
 const TOKENS_MAX: usize = 256;
+/// How often a client may ask unless the file says otherwise: one of ours asks a few times a second, and one core answers some thousands.
+pub const REQUESTS_PER_SECOND: NonZeroU32 = match NonZeroU32::new(500) {
+    Some(requests) => requests,
+    None => NonZeroU32::MIN,
+};
 /// Most changes of a kind that can be kept.
 const CHANGES_MAX: usize = 65_536;
 
@@ -52,6 +58,9 @@ pub struct Config {
     /// How many nodes vote on leases where there are enough: 3 or 5 (rule B5.6).
     #[serde(default = "default_voters")]
     pub voters: usize,
+    /// How often one client may ask this controller, in requests a second; twice as many at once after a pause.
+    #[serde(default = "default_requests")]
+    pub requests_per_second: NonZeroU32,
 }
 
 fn default_lease() -> String {
@@ -60,6 +69,10 @@ fn default_lease() -> String {
 
 const fn default_changes() -> usize {
     CHANGES_KEPT
+}
+
+const fn default_requests() -> NonZeroU32 {
+    REQUESTS_PER_SECOND
 }
 
 const fn default_voters() -> usize {
@@ -304,6 +317,17 @@ mod tests {
         assert_eq!(lease("").expect("a default"), Duration::from_millis(350));
         assert_eq!(lease("lease: 1s\n").expect("a good file"), Duration::from_secs(1));
         assert!(matches!(lease("lease: 6s\n"), Err(ConfigError::Lease { .. })));
+    }
+
+    #[test]
+    fn a_client_may_ask_at_least_once_a_second() {
+        let limit = |text: &str| {
+            let (_dir, path) = written(&format!("{NATS}{text}"));
+            load(&path).map(|checked| checked.config.requests_per_second.get())
+        };
+        assert_eq!(limit("").expect("a default"), 500);
+        assert_eq!(limit("requestsPerSecond: 7\n").expect("a good file"), 7);
+        assert!(matches!(limit("requestsPerSecond: 0\n"), Err(ConfigError::Parse { .. })));
     }
 
     #[test]

@@ -99,6 +99,7 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
         cluster: config.cluster.clone(),
         name: config.name.clone(),
         access: api::Access::new(token.as_deref(), tokens),
+        limits: api::Limits::new(config.requests_per_second),
         stopping: tokio::sync::watch::Sender::new(false),
         watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS_MAX)),
         lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),

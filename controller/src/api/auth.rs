@@ -44,15 +44,19 @@ fn digest(token: &str) -> String {
 }
 
 /// Lets a request through whose token has a role that may do this, or any where no token is configured. Writes are recorded, those that are
-/// refused here too; but not what comes without a good token, or strangers could push the others out.
+/// refused here too; but not what comes without a good token or too often, or it could push the others out.
 pub async fn require_role(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip().to_canonical().to_string());
-    let mut actor = Actor { address: address.unwrap_or_default(), ..Actor::default() };
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip().to_canonical());
+    let mut actor = Actor { address: address.map(|address| address.to_string()).unwrap_or_default(), ..Actor::default() };
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
     // A plan is sent, and is a look all the same.
     let looks = matches!(request.method().as_str(), "GET" | "HEAD") || path == "/v1/plan";
     let mut forbidden = None;
-    if !api.access.entries.is_empty() {
+    if api.access.entries.is_empty() {
+        if let Err(error) = api.limits.address(address) {
+            return error.into_response();
+        }
+    } else {
         let given = request
             .headers()
             .get(header::AUTHORIZATION)
@@ -60,7 +64,12 @@ pub async fn require_role(State(api): State<Arc<Api>>, request: Request, next: N
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim());
-        let Some(who) = given.and_then(|given| api.access.who(given)) else { return ApiError::unauthorized().into_response() };
+        let Some(who) = given.and_then(|given| api.access.who(given)) else {
+            return api.limits.address(address).err().unwrap_or_else(ApiError::unauthorized).into_response();
+        };
+        if let Err(error) = api.limits.known(&who.name) {
+            return error.into_response();
+        }
         let least = least(request.method().as_str(), &path);
         (actor.name, actor.role) = (who.name.clone(), Some(who.role));
         if who.role < least {

@@ -6,6 +6,7 @@ mod auth;
 mod databases;
 mod events;
 mod input;
+mod limits;
 mod list;
 mod nodes;
 mod operate;
@@ -37,6 +38,7 @@ use crate::world::SharedWorld;
 
 pub use audit::Missed;
 pub use auth::Access;
+pub use limits::Limits;
 pub use problem::ApiError;
 pub use routes::openapi;
 pub use watch::WATCHERS_MAX;
@@ -99,6 +101,8 @@ pub struct Api {
     pub name: String,
     /// Who may use it.
     pub access: Access,
+    /// How much each may ask.
+    pub limits: Limits,
     /// Turns true when the controller is about to end.
     pub stopping: tokio::sync::watch::Sender<bool>,
     /// One for each watch that may still be begun.

@@ -15,8 +15,12 @@ use super::{Api, ApiError, audit};
 use crate::voters::{judge_force, judge_replace};
 use crate::world::World;
 
+/// The voters. A controller that has read nothing yet sends its client on to the next one (503); one that has read all and found none says so.
 fn known(world: &World) -> Result<&VoterList, ApiError> {
-    world.voters().ok_or_else(|| ApiError::unavailable("it is not known yet who votes"))
+    world.voters().ok_or_else(|| match world.is_complete() {
+        true => ApiError::conflict("nobody votes yet: no agent has joined this cluster"),
+        false => ApiError::unavailable("it is not known yet who votes"),
+    })
 }
 
 /// `POST /v1/voters/replace`

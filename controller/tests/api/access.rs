@@ -61,7 +61,7 @@ fn every_role_may_do_what_it_says_on_every_route_and_nothing_else() {
     }
 }
 
-fn sha256(text: &str) -> String {
+pub fn sha256(text: &str) -> String {
     use sha2::{Digest, Sha256};
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod history;
+mod limits;
 mod openapi;
 mod watch;
 mod world;

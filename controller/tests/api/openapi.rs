@@ -47,3 +47,17 @@ fn it_is_served() {
     let served: Value = controller.get("/v1/openapi.json");
     assert_eq!(served, cluster_controller::api::openapi());
 }
+
+/// A controller that knows everything says that nobody votes; "try elsewhere" would send clients in circles.
+#[test]
+fn without_voters_there_is_none_to_replace() {
+    let nats = crate::world::Nats::start();
+    let controller = crate::world::Controller::ready(&nats, "one", "");
+    for (path, body) in [
+        ("/v1/voters/replace", serde_json::json!({ "old": "n1", "new": "n2" })),
+        ("/v1/voters/force", serde_json::json!({ "dead": ["n1"] })),
+    ] {
+        let (status, problem) = controller.ask("POST", path, Some(&body));
+        assert_eq!(status, 409, "{path}: {problem}");
+    }
+}

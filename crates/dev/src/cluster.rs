@@ -243,6 +243,7 @@ fn controller(nats: NatsConfig, port: u16, lease: Duration, lease_text: String) 
         tokens_file: None,
         changes_kept: cluster_controller::changes::CHANGES_KEPT,
         lease: lease_text,
+        requests_per_second: cluster_controller::config::REQUESTS_PER_SECOND,
         voters: 3,
     };
     Checked { config, token: None, tokens: Vec::new(), lease }
