@@ -112,6 +112,9 @@ impl ClientError {
             Self::Unreachable { attempts } if attempts.iter().any(|attempt| attempt.alive) => {
                 "controllers are there and cannot answer now, mostly because they do not reach NATS; their log says why"
             }
+            Self::Unreachable { attempts } if attempts.iter().any(|attempt| attempt.reason.contains("certificate")) => {
+                "caFile: in the configuration file names who signed the controllers' certificates; certFile: and keyFile: are one's own"
+            }
             Self::Unreachable { .. } => {
                 "is a controller running there? Name others with --server, CLUSTERCTL_SERVERS or servers: in the configuration file"
             }
@@ -157,9 +160,12 @@ impl Client {
             // Controllers are inside the network; the proxy of the environment is for the way out.
             .proxy(None)
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .user_agent(concat!("clusterctl/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+            .user_agent(concat!("clusterctl/", env!("CARGO_PKG_VERSION")));
+        let agent = match settings.tls {
+            Some(tls) => agent.tls_config(tls),
+            None => agent,
+        };
+        let agent = agent.build().new_agent();
         Self { agent, servers: settings.servers, token: settings.token, budget: settings.request_timeout, preferred: Cell::new(0) }
     }
 

@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use ureq::http::Uri;
+use ureq::tls::TlsConfig;
 
 use crate::args::Connection;
+use crate::tls::{self, TlsFiles};
 
 /// The controller that is asked where nothing is configured: the one on this machine.
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:7070";
@@ -55,6 +57,14 @@ pub(crate) enum ConfigError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A certificate or key that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Too many servers.
     #[error("{0} servers are given, at most {SERVERS_MAX} are tried")]
     TooManyServers(usize),
@@ -73,8 +83,10 @@ impl ConfigError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Server { .. } => Some(format!("write it like {DEFAULT_SERVER}")),
-            Self::Syntax { .. } => Some("the file may have: servers (list of URLs), tokenFile (path), token".to_owned()),
-            Self::Read { .. } | Self::TooManyServers(_) | Self::Token { .. } => None,
+            Self::Syntax { .. } => {
+                Some("the file may have: servers (list of URLs), tokenFile (path), token, caFile, certFile, keyFile".to_owned())
+            }
+            Self::Read { .. } | Self::TooManyServers(_) | Self::Token { .. } | Self::Tls { .. } => None,
         }
     }
 }
@@ -86,6 +98,8 @@ pub(crate) struct Settings {
     pub(crate) servers: Vec<String>,
     /// The bearer token.
     pub(crate) token: Option<Token>,
+    /// Certificates; none where no server is asked over TLS.
+    pub(crate) tls: Option<TlsConfig>,
     /// Longest time for one request over all servers.
     pub(crate) request_timeout: Duration,
 }
@@ -157,6 +171,12 @@ struct ConfigFile {
     token_file: Option<PathBuf>,
     #[serde(default)]
     token: Option<String>,
+    #[serde(default)]
+    ca_file: Option<PathBuf>,
+    #[serde(default)]
+    cert_file: Option<PathBuf>,
+    #[serde(default)]
+    key_file: Option<PathBuf>,
 }
 
 /// Puts flags, environment and configuration file together.
@@ -180,16 +200,21 @@ pub(crate) fn load(connection: Connection, environment: &Environment) -> Result<
         return Err(ConfigError::TooManyServers(servers.len()));
     }
 
+    // A relative path in a file means beside that file, from wherever the command is run.
+    let beside = |file: PathBuf| path.parent().unwrap_or(Path::new("/")).join(file);
+    let files = TlsFiles { ca: file.ca_file.map(beside), certificate: file.cert_file.map(beside), key: file.key_file.map(beside) };
+    // Reading them takes a moment that plain HTTP need not wait for.
+    let tls = if servers.iter().any(|server| server.starts_with("https:")) { Some(tls::load(&files)?) } else { None };
+
     let flag = connection.token_file.filter(|path| !path.as_os_str().is_empty());
     let token = match (flag, &environment.token, file.token_file, file.token) {
         (Some(path), ..) => Some(token_from(&path)?),
         (None, Some(token), ..) => Some(Token::new(token, || "CLUSTERCTL_TOKEN".to_owned())?),
-        // A relative path in a file means beside that file, from wherever the command is run.
-        (None, None, Some(token), _) => Some(token_from(&path.parent().unwrap_or(Path::new("/")).join(token))?),
+        (None, None, Some(token), _) => Some(token_from(&beside(token))?),
         (None, None, None, Some(token)) => Some(Token::new(&token, || path.display().to_string())?),
         (None, None, None, None) => None,
     };
-    Ok(Settings { servers, token, request_timeout: connection.request_timeout })
+    Ok(Settings { servers, token, tls, request_timeout: connection.request_timeout })
 }
 
 fn token_from(path: &Path) -> Result<Token, ConfigError> {
@@ -230,15 +255,20 @@ fn parse_config(path: &Path, text: &str) -> Result<ConfigFile, ConfigError> {
 }
 
 fn read_file(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(text)
+    String::from_utf8(read_bytes(path, FILE_BYTES_MAX)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text (UTF-8)"))
 }
 
-/// The base URL that `given` means: `http://HOST:PORT`, with the usual port where neither scheme nor port is given.
+/// What is in a file of at most `max` bytes.
+pub(crate) fn read_bytes(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {max} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The base URL that `given` means: `http://HOST:PORT` or `https://HOST:PORT`, with the usual port where neither scheme nor port is given.
 pub(crate) fn server_url(given: &str) -> Result<String, ConfigError> {
     let bad = |reason| ConfigError::Server { url: given.to_owned(), reason };
     let text = given.trim();
@@ -250,9 +280,8 @@ pub(crate) fn server_url(given: &str) -> Result<String, ConfigError> {
     let full = full.trim_end_matches('/').to_owned();
     let uri: Uri = full.parse().map_err(|_| bad("it is no URL"))?;
     match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(bad("https is not spoken yet, only http; reach a remote controller through a tunnel")),
-        _ => return Err(bad("its scheme is not http")),
+        Some("http" | "https") => {}
+        _ => return Err(bad("its scheme is neither http nor https")),
     }
     let authority = uri.authority().filter(|a| !a.host().is_empty()).ok_or_else(|| bad("it has no host"))?;
     if authority.as_str().contains('@') {
@@ -298,8 +327,7 @@ mod tests {
     #[test]
     fn addresses_that_cannot_work_are_refused_with_the_reason() {
         for (url, reason) in [
-            ("https://a", "https is not spoken yet"),
-            ("ftp://a", "scheme is not http"),
+            ("ftp://a", "scheme is neither http nor https"),
             ("http://", "no host"),
             ("http://u:p@a", "user name"),
             ("http://a?x", "query"),
@@ -309,6 +337,7 @@ mod tests {
             assert!(error.contains(reason), "{url}: {error}");
         }
         assert_eq!(server_url("[::1]").unwrap(), "http://[::1]:7070");
+        assert_eq!(server_url("https://a:7070/").unwrap(), "https://a:7070");
         assert_eq!(server_url("http://proxy/cluster/").unwrap(), "http://proxy/cluster");
     }
 

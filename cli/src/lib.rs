@@ -39,6 +39,7 @@ mod setup;
 mod stream;
 mod suggest;
 mod switchover;
+mod tls;
 mod token;
 mod version;
 mod voters;

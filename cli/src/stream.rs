@@ -208,7 +208,7 @@ mod tests {
             format!("HTTP/1.1 410 Gone\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{gone}", gone.len()),
             stream_of(&[r#"{"type":"ADDED","name":"b","object":3}"#]),
         ]);
-        let settings = crate::config::Settings { servers: vec![url], token: None, request_timeout: Duration::from_secs(30) };
+        let settings = crate::config::Settings { servers: vec![url], token: None, tls: None, request_timeout: Duration::from_secs(30) };
         let client = Client::new(settings);
         let mut watch = client.watch::<u64>("/v1/apps?labelSelector=a", None, None);
         let mut seen = Vec::new();

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_bus::NatsConfig;
@@ -48,6 +49,9 @@ pub struct Config {
     /// File with a list of who may do what ([`TokenEntry`]): name, role, and the hash of their token; a relative path is beside this file.
     #[serde(default)]
     pub tokens_file: Option<PathBuf>,
+    /// Certificates: with them the API speaks TLS only.
+    #[serde(default)]
+    pub tls: Option<TlsFiles>,
     /// The lease of Apps that name none in `failover.lease`, `200ms` to `5s`: who dies is followed after about this time, who stands still
     /// for longer loses its place. The same for all controllers of a cluster.
     #[serde(default = "default_lease")]
@@ -61,6 +65,19 @@ pub struct Config {
     /// How often one client may ask this controller, in requests a second; twice as many at once after a pause.
     #[serde(default = "default_requests")]
     pub requests_per_second: NonZeroU32,
+}
+
+/// Files with certificates, in PEM; relative paths are beside the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The controller's certificate, then those of authorities between it and the one that clients know.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// Who signs clients' certificates, whose common name is the user and whose organization is the role. Absent: clients have tokens only.
+    #[serde(default)]
+    pub client_ca_file: Option<PathBuf>,
 }
 
 fn default_lease() -> String {
@@ -148,6 +165,14 @@ pub enum ConfigError {
         /// The address.
         listen: SocketAddr,
     },
+    /// The certificates cannot be used.
+    #[error("{path}: tls: {message}")]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// Which, and why.
+        message: String,
+    },
     /// The list of tokens cannot be used.
     #[error("{path}: {message}")]
     Tokens {
@@ -173,6 +198,8 @@ pub struct Checked {
     pub token: Option<String>,
     /// Who else has one.
     pub tokens: Vec<TokenEntry>,
+    /// What TLS is made of.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// The lease of Apps that name none.
     pub lease: Duration,
 }
@@ -206,6 +233,19 @@ pub fn load(path: &Path) -> Result<Checked, ConfigError> {
         }
         None => Vec::new(),
     };
+    let bytes = |file: &Path| {
+        let path = beside(file);
+        std::fs::read(&path).map_err(|source| ConfigError::Read { path, source })
+    };
+    let tls = match &config.tls {
+        Some(TlsFiles { cert_file, key_file, client_ca_file }) => {
+            let clients = client_ca_file.as_deref().map(bytes).transpose()?;
+            let made = crate::api::server_config(&bytes(cert_file)?, &bytes(key_file)?, clients.as_deref());
+            Some(made.map_err(|message| ConfigError::Tls { path: path.to_owned(), message })?)
+        }
+        None => None,
+    };
+    let certified = config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
     let token = match &config.token_file {
         Some(file) => {
             let file = beside(file);
@@ -215,10 +255,10 @@ pub fn load(path: &Path) -> Result<Checked, ConfigError> {
             }
             Some(token)
         }
-        None if config.listen.ip().is_loopback() || !tokens.is_empty() => None,
+        None if config.listen.ip().is_loopback() || !tokens.is_empty() || certified => None,
         None => return Err(ConfigError::OpenToAll { path: path.to_owned(), listen: config.listen }),
     };
-    Ok(Checked { config, token, tokens, lease })
+    Ok(Checked { config, token, tokens, tls, lease })
 }
 
 /// Reads and checks the list of tokens.
@@ -356,7 +396,14 @@ mod tests {
         std::fs::write(dir.path().join("token"), "0123456789abcdef").expect("a written file");
         let list = format!("- {{ name: ci, role: viewer, sha256: '{}' }}", "0".repeat(64));
         std::fs::write(dir.path().join("tokens"), list).expect("a written file");
+        let made = rcgen::generate_simple_self_signed(vec!["n1".to_owned()]).expect("a certificate");
+        for (name, text) in
+            [("controller.crt", made.cert.pem()), ("controller.key", made.signing_key.serialize_pem()), ("clients.crt", made.cert.pem())]
+        {
+            std::fs::write(dir.path().join(name), text).expect("a written file");
+        }
         let open = load(&path).expect("a good file");
+        assert!(open.tls.is_some());
         assert!(!open.config.listen.ip().is_loopback() && open.token.is_some());
     }
 }

@@ -77,7 +77,7 @@ pub async fn run(config: &Path) -> Result<(), RunError> {
 /// # Errors
 /// What kept it from running.
 pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), RunError> {
-    let Checked { config, token, tokens, lease } = checked;
+    let Checked { config, token, tokens, tls, lease } = checked;
     let names = Names::new(&config.cluster);
     let bus = Bus::connect(&config.nats, names, &format!("controller {}", config.name)).await.map_err(RunError::Nats)?;
     let world = SharedWorld::new(Instant::now());
@@ -98,7 +98,7 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
         missed: api::Missed::default(),
         cluster: config.cluster.clone(),
         name: config.name.clone(),
-        access: api::Access::new(token.as_deref(), tokens),
+        access: api::Access::new(token.as_deref(), tokens, config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some())),
         limits: api::Limits::new(config.requests_per_second),
         stopping: tokio::sync::watch::Sender::new(false),
         watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS_MAX)),
@@ -122,7 +122,7 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
     let _told = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut background = background;
     let served = tokio::select! {
-        served = api::serve(listener, shared, stop) => served.map_err(RunError::Serve),
+        served = api::serve(listener, tls, shared, stop) => served.map_err(RunError::Serve),
         // A controller that beats and does not plan would keep others from leading.
         _ = &mut background => Err(RunError::Background),
     };

@@ -106,7 +106,7 @@ mod tests {
             ("0123456789abcdef", "short", "token: is no token"),
             ("replicas: 1", "replicas: 3", "3 copies do not fit 1 servers"),
             ("nats://a:4222", "ftp://a", "neither nats nor tls"),
-            ("http://a:7070", "https://a:7070", "https is not spoken yet"),
+            ("http://a:7070", "ftp://a:7070", "neither http nor https"),
             ("6f1c2a34-", "", "join.yaml:2:"),
             ("token:", "tokn:", "join.yaml:6:1"),
         ] {

@@ -12,6 +12,7 @@ mod operate;
 mod ring;
 mod servers;
 mod setup;
+mod tls;
 mod usage;
 mod wait;
 mod world;

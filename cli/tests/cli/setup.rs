@@ -189,7 +189,7 @@ fn mistakes_are_refused_before_anything_is_written() {
         (&["--label", "zone"], "write it like zone=a"),
         (&["--replicas", "3"], "3 copies need 3 NATS servers, --nats names 1"),
         (&["--listen", "7070"], "--listen"),
-        (&["--controllers", "https://a"], "https is not spoken yet"),
+        (&["--controllers", "ftp://a"], "neither http nor https"),
     ] {
         // The later of two wins nowhere: clap refuses, or ours do.
         let arguments: Vec<&str> = if more[0] == "--cluster" {

@@ -13,8 +13,8 @@ use governor::{Quota, RateLimiter};
 
 use super::ApiError;
 
-/// Most addresses that are counted at once; more are refused until some of those have been still for a moment.
-const ADDRESSES_MAX: usize = 4096;
+/// Most clients of each kind that are counted at once; more are refused until some of those have been still for a moment.
+const CLIENTS_MAX: usize = 4096;
 /// A client that was still may ask for so many seconds' worth at once.
 const BURST_SECONDS: u32 = 2;
 
@@ -37,28 +37,29 @@ impl Limits {
         Self { known: RateLimiter::hashmap(quota), addresses: RateLimiter::hashmap(quota), per_second }
     }
 
-    /// Counts a request of who has the token of that name. There are no more of them than tokens.
+    /// Counts a request of who has the token, or a certificate, of that name.
     pub(super) fn known(&self, name: &str) -> Result<(), ApiError> {
-        self.known.check_key(&name.to_owned()).map_err(|_| self.refusal(name))
+        self.count(&self.known, name)
     }
 
     /// Counts a request from an address.
     pub(super) fn address(&self, address: Option<IpAddr>) -> Result<(), ApiError> {
-        let from = address.map_or_else(String::new, network);
-        if self.addresses.len() >= ADDRESSES_MAX {
-            self.addresses.retain_recent();
-            if self.addresses.len() >= ADDRESSES_MAX {
-                return Err(too_many("too many addresses ask at once; try again after a second".to_owned()));
-            }
-        }
-        self.addresses.check_key(&from).map_err(|_| self.refusal(&from))
+        self.count(&self.addresses, &address.map_or_else(String::new, network))
     }
 
-    fn refusal(&self, who: &str) -> ApiError {
-        too_many(format!(
-            "{who} asks more than {} times a second; try again after a second (requestsPerSecond in controller.yaml)",
-            self.per_second
-        ))
+    fn count(&self, buckets: &Buckets, who: &str) -> Result<(), ApiError> {
+        if buckets.len() >= CLIENTS_MAX {
+            buckets.retain_recent();
+            if buckets.len() >= CLIENTS_MAX {
+                return Err(too_many("too many clients ask at once; try again after a second".to_owned()));
+            }
+        }
+        buckets.check_key(&who.to_owned()).map_err(|_| {
+            let often = self.per_second;
+            too_many(format!(
+                "{who} asks more than {often} times a second; try again after a second (requestsPerSecond in controller.yaml)"
+            ))
+        })
     }
 }
 
@@ -97,9 +98,9 @@ mod tests {
     fn addresses_are_counted_up_to_a_number_and_known_clients_go_on() {
         let limits = limits(1);
         let address = |n: u32| Some(IpAddr::from(n.to_be_bytes()));
-        let taken = (0..2 * u32::try_from(ADDRESSES_MAX).expect("small")).filter(|n| limits.address(address(*n)).is_ok()).count();
+        let taken = (0..2 * u32::try_from(CLIENTS_MAX).expect("small")).filter(|n| limits.address(address(*n)).is_ok()).count();
         // Some may have been still for long enough on a slow machine, and made room.
-        assert!(taken >= ADDRESSES_MAX && limits.addresses.len() <= ADDRESSES_MAX, "{taken}");
+        assert!(taken >= CLIENTS_MAX && limits.addresses.len() <= CLIENTS_MAX, "{taken}");
         assert!(limits.known("ci").is_ok());
     }
 }

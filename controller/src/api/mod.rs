@@ -18,11 +18,11 @@ mod rings;
 mod roles;
 mod routes;
 mod state;
+mod tls;
 mod voters;
 mod watch;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
@@ -41,6 +41,7 @@ pub use auth::Access;
 pub use limits::Limits;
 pub use problem::ApiError;
 pub use routes::openapi;
+pub use tls::server_config;
 pub use watch::WATCHERS_MAX;
 
 /// Largest request body, in bytes: the largest manifest.
@@ -137,18 +138,27 @@ pub fn router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-/// Serves until `stop` is done, then lets running requests end.
+/// Serves until `stop` is done, then lets running requests end. With `tls` it speaks nothing else.
 ///
 /// # Errors
 /// As the listener says.
-pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    api: Arc<Api>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
     let told = Arc::clone(&api);
     let stop = async move {
         stop.await;
         // Watches end by themselves then; the server waits for them.
         told.stopping.send_replace(true);
     };
-    axum::serve(listener, router(api).into_make_service_with_connect_info::<SocketAddr>()).with_graceful_shutdown(stop).await
+    let service = router(api).into_make_service_with_connect_info::<tls::Peer>();
+    match tls {
+        Some(config) => axum::serve(tls::TlsListener::new(listener, config)?, service).with_graceful_shutdown(stop).await,
+        None => axum::serve(listener, service).with_graceful_shutdown(stop).await,
+    }
 }
 
 /// Ready to answer: the caches are complete. A controller that does not lead is as ready as one that does.

@@ -104,8 +104,9 @@ impl ApiError {
     }
 
     /// The role is too small.
-    pub fn forbidden(name: &str, has: Role, least: Role) -> Self {
-        let detail = format!("{name} has the role {}, this needs {}", has.as_str(), least.as_str());
+    pub fn forbidden(name: &str, has: Option<Role>, least: Role) -> Self {
+        let has = has.map_or("no role (a certificate names one as its organization)", Role::as_str);
+        let detail = format!("{name} has {}{has}, this needs {}", if has.starts_with("no ") { "" } else { "the role " }, least.as_str());
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 

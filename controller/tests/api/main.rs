@@ -5,5 +5,6 @@ mod access;
 mod history;
 mod limits;
 mod openapi;
+mod tls;
 mod watch;
 mod world;

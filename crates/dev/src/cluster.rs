@@ -241,12 +241,13 @@ fn controller(nats: NatsConfig, port: u16, lease: Duration, lease_text: String) 
         listen: SocketAddr::from(([127, 0, 0, 1], port)),
         token_file: None,
         tokens_file: None,
+        tls: None,
         changes_kept: cluster_controller::changes::CHANGES_KEPT,
         lease: lease_text,
         requests_per_second: cluster_controller::config::REQUESTS_PER_SECOND,
         voters: 3,
     };
-    Checked { config, token: None, tokens: Vec::new(), lease }
+    Checked { config, token: None, tokens: Vec::new(), tls: None, lease }
 }
 
 fn log_to(path: &Path) -> Result<(), DevError> {

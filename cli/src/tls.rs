@@ -1,0 +1,71 @@
+//! Certificates for `https`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider, parse_pem};
+
+use crate::config::ConfigError;
+
+/// What the system trusts, on Debian and its kin.
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Longest file, in bytes: the system's list has some 200 KiB.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Files with certificates, in PEM.
+#[derive(Debug, Default)]
+pub(crate) struct TlsFiles {
+    /// Who signed those of controllers; absent: whom the system trusts.
+    pub(crate) ca: Option<PathBuf>,
+    /// One's own, then those of authorities in between.
+    pub(crate) certificate: Option<PathBuf>,
+    /// Its key.
+    pub(crate) key: Option<PathBuf>,
+}
+
+/// Reads them.
+///
+/// # Errors
+/// A file that cannot be read or has nothing to use in it.
+pub(crate) fn load(files: &TlsFiles) -> Result<TlsConfig, ConfigError> {
+    let roots = certificates("the file of authorities", files.ca.as_deref().unwrap_or(Path::new(SYSTEM_ROOTS)))?;
+    let own = match (&files.certificate, &files.key) {
+        (Some(certificate), Some(key)) => {
+            let chain = certificates("the certificate", certificate)?;
+            let bytes = read("the key", key)?;
+            let key = PrivateKey::from_pem(&bytes).map_err(|_| unusable(key, "there is no private key in it (PEM)"))?;
+            Some(ClientCert::new_with_certs(&chain, key))
+        }
+        (None, None) => None,
+        (Some(path), None) => return Err(unusable(path, "certFile needs its keyFile too")),
+        (None, Some(path)) => return Err(unusable(path, "keyFile needs its certFile too")),
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(provider)
+        .root_certs(RootCerts::new_with_certs(&roots))
+        .client_cert(own)
+        .build())
+}
+
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<Certificate<'static>>, ConfigError> {
+    let bytes = read(what, path)?;
+    let found: Vec<_> = parse_pem(&bytes)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        })
+        .collect::<Result<_, _>>()
+        .map_err(|_| unusable(path, "it is no PEM"))?;
+    if found.is_empty() { Err(unusable(path, "there is no certificate in it (PEM)")) } else { Ok(found) }
+}
+
+fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {
+    crate::config::read_bytes(path, FILE_BYTES_MAX).map_err(|source| ConfigError::Read { what, path: path.to_owned(), source })
+}
+
+fn unusable(path: &Path, reason: &'static str) -> ConfigError {
+    ConfigError::Tls { path: path.to_owned(), reason }
+}
