@@ -96,11 +96,20 @@ pub(crate) fn run(args: &ApplyArgs, connect: impl FnOnce() -> Result<Client, Cli
         diff::print(asked, plan, args.output, None, io)?;
         return Ok(exit);
     }
+    match send(&client, &asked, io)? {
+        Some((Exit::Done, results)) if args.wait => wait(&client, &results, args.timeout, io),
+        Some((exit, _)) => Ok(exit),
+        None => Ok(Exit::Failed),
+    }
+}
+
+/// Has a request carried out and prints what became of each App; none where the controller refused it, which was told.
+pub(crate) fn send(client: &Client, asked: &Asked, io: &mut Io<'_>) -> Result<Option<(Exit, Vec<AppResult>)>, CliError> {
     let applied = match client.post::<AppliedAll>("/v1/apply", &asked.request) {
         Ok(applied) => applied,
         Err(error @ ClientError::Refused { .. }) => {
             asked.report(&error, io);
-            return Ok(Exit::Failed);
+            return Ok(None);
         }
         Err(error) => {
             let names: Vec<String> = asked.request.apps.iter().map(|app| format!("app/{}", app.metadata.name)).collect();
@@ -120,10 +129,7 @@ pub(crate) fn run(args: &ApplyArgs, connect: impl FnOnce() -> Result<Client, Cli
             exit = Exit::Failed;
         }
     }
-    if args.wait && exit == Exit::Done {
-        return wait(&client, &applied.results, args.timeout, io);
-    }
-    Ok(exit)
+    Ok(Some((exit, applied.results)))
 }
 
 /// Waits until each App is Ready by the spec that was applied, or gone.

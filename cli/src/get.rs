@@ -14,6 +14,7 @@ use crate::error::{CliError, Exit};
 use crate::events;
 use crate::failovers;
 use crate::held::Held;
+use crate::history;
 use crate::io::Io;
 use crate::output::table::Table;
 use crate::output::{apps, assignments, document, nodes};
@@ -30,7 +31,7 @@ use crate::watch::{Change, Known};
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// Kinds (apps, nodes, assignments) and names of objects: `apps`, `apps,nodes`, `app database cache`, `app/database node/n1`; or one of
-    /// the lists `voters`, `leases`, `failovers`, `events`, `sets`
+    /// the lists `voters`, `leases`, `failovers`, `events`, `sets`, `revisions [APP]`, `audit [KIND/NAME]`
     #[arg(required = true, value_name = "KIND [NAME]... | KIND/NAME")]
     pub(crate) resources: Vec<String>,
 
@@ -108,6 +109,9 @@ pub(crate) fn run(args: &GetArgs, connect: impl FnOnce() -> Result<Client, CliEr
     }
     if let Some(asked) = failovers::asked(args) {
         return failovers::run(&asked, &connect()?, io);
+    }
+    if let Some((asks, names)) = history::asked(args) {
+        return history::run(asks, names, args, &connect()?, io);
     }
     if let Some(names) = sets::asked(args) {
         return sets::run(names, args, &connect()?, io);

@@ -22,6 +22,7 @@ mod fmt;
 mod get;
 mod habits;
 mod held;
+mod history;
 mod input;
 mod io;
 mod kv;
@@ -100,6 +101,7 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Version(args) => version::run(&args, connect, io),
         Command::Node(args) => node::run(&args, &connect()?, io),
         Command::Switchover(args) => switchover::run(&args, &connect()?, io),
+        Command::Undo(args) => history::undo(&args, &connect()?, io),
         Command::Failovers(args) => failovers::run(&args, &connect()?, io),
         Command::Db(args) => db::run(&args, &connect()?, io),
         Command::Kv(args) => kv::run(&args, &connect()?, io),

@@ -7,6 +7,7 @@ mod delete;
 mod events;
 mod fake;
 mod get;
+mod history;
 mod node;
 mod operate;
 mod ring;

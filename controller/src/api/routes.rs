@@ -125,7 +125,7 @@ fn objects(routes: Routes) -> Routes {
         .get(
             "/v1/apps/{name}/revisions",
             audit::revisions_of,
-            op("listRevisionsOfApp", "Revisions of one App, though it be deleted, newest first").answers::<List<Revision>>(),
+            op("listRevisionsOfApp", "Revisions of one App, though it be deleted, the latest last").answers::<List<Revision>>(),
         )
         .post(
             "/v1/apps/{name}/switchover",
@@ -210,7 +210,7 @@ fn databases(routes: Routes) -> Routes {
 
 fn operations(routes: Routes) -> Routes {
     routes
-        .get("/v1/audit", audit::list, op("listAudit", "Who did what, newest first").query::<audit::HistoryQuery>().answers::<Audit>())
+        .get("/v1/audit", audit::list, op("listAudit", "Who did what, the latest last").query::<audit::HistoryQuery>().answers::<Audit>())
         .get("/v1/events", events::list, op("listEvents", "What happened").query::<events::EventsQuery>().answers::<Events>())
         .get("/v1/failovers", operate::failovers, op("listFailovers", "Take-overs of all Apps").answers::<List<Failovers>>())
         .get("/v1/failovers/{app}", operate::failovers_of, op("getFailovers", "Take-overs of one App").answers::<Failovers>())
@@ -239,7 +239,7 @@ fn operations(routes: Routes) -> Routes {
         .get(
             "/v1/revisions",
             audit::revisions,
-            op("listRevisions", "Revisions of all Apps, newest first").query::<audit::RevisionsQuery>().answers::<List<Revision>>(),
+            op("listRevisions", "Revisions of all Apps, the latest last").query::<audit::RevisionsQuery>().answers::<List<Revision>>(),
         )
         .get("/v1/sets", plan::sets, op("listSets", "Apply sets").answers::<List<SetView>>())
         .get("/v1/recovery", recovery::show, op("getRecovery", "Whether the store lost what it had").answers::<RecoveryView>())

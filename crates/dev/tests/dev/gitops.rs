@@ -198,3 +198,34 @@ fn of_two_writers_one_gets_a_conflict() {
     let label = won[0].to_string();
     dev.until("the label of the one that won", || (dev.app("app")["metadata"]["labels"]["writer"] == label.as_str()).then_some(()));
 }
+
+#[test]
+fn an_app_is_put_back_as_it_was() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let dev = Dev::start(&home.path().join("dev"), &["--nodes", "1"]);
+    let runs = |script: &str| {
+        let app = dev.app("app");
+        let command = &app["spec"]["exec"]["command"];
+        assert!(command.to_string().contains(script), "{command} is not {script}");
+    };
+    dev.apply_shell("app", "Spread", "exec sleep 3601");
+    assert_eq!(dev.run(&["undo", "app"]).status.code(), Some(2), "there is nothing before the first write");
+    dev.apply_shell("app", "Spread", "exec sleep 3602");
+    let dry = dev.ok(&["undo", "app", "--dry-run"]);
+    assert!(dry.contains("3601"), "{dry}");
+    runs("3602");
+    assert_eq!(dev.ok(&["undo", "app"]), "app/app configured\n");
+    runs("3601");
+    dev.ok(&["undo", "app/app", "--to-revision", "2"]);
+    runs("3602");
+
+    dev.ok(&["delete", "app", "app"]);
+    assert_eq!(dev.ok(&["undo", "app"]), "app/app created\n");
+    runs("3602");
+    let changes = || dev.ok(&["get", "revisions", "app", "-o", "jsonpath={.items[*].change}"]);
+    dev.until("six revisions", || (changes() == "created changed changed changed deleted created").then_some(()));
+    let gone = dev.run(&["undo", "app"]);
+    let err = String::from_utf8_lossy(&gone.stderr);
+    assert!(gone.status.code() == Some(2) && err.contains("nothing to go back to"), "{err}");
+    dev.until("the audit", || dev.ok(&["get", "audit", "app/app", "-o", "wide"]).contains("DELETE /v1/apps/app").then_some(()));
+}
