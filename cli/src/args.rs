@@ -98,6 +98,8 @@ pub(crate) enum Command {
     Node(NodeArgs),
     /// Have a Singleton be active on another node
     Switchover(SwitchoverArgs),
+    /// Change an App in an editor
+    Edit(crate::edit::EditArgs),
     /// Have an App again as it was before its last write, or at a revision
     Undo(crate::history::UndoArgs),
     /// Tell how and how fast Singletons were taken over

@@ -53,7 +53,6 @@ const VERBS: &[(&str, &str, &str)] = &[
     ("status", "", "clusterctl get apps,nodes"),
     ("stop", "", "clusterctl delete app NAME; to move a Singleton away: clusterctl switchover APP"),
     ("logs", "", "clusterctl logs is not built yet: clusterctl describe app NAME has the last lines, journalctl on the node has all"),
-    ("edit", "", "clusterctl edit is not built yet: change the manifest, and clusterctl apply -f FILE"),
     ("list-units", "", "clusterctl get apps"),
     ("list", "", "clusterctl get apps"),
     ("ls", "", "clusterctl get apps"),

@@ -14,6 +14,7 @@ mod delete;
 mod describe;
 mod dev;
 mod diff;
+mod edit;
 mod error;
 mod events;
 mod explain;
@@ -101,6 +102,7 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Version(args) => version::run(&args, connect, io),
         Command::Node(args) => node::run(&args, &connect()?, io),
         Command::Switchover(args) => switchover::run(&args, &connect()?, io),
+        Command::Edit(args) => edit::run(&args, connect, io),
         Command::Undo(args) => history::undo(&args, &connect()?, io),
         Command::Failovers(args) => failovers::run(&args, &connect()?, io),
         Command::Db(args) => db::run(&args, &connect()?, io),

@@ -4,6 +4,7 @@
 mod apply;
 mod create;
 mod delete;
+mod edit;
 mod events;
 mod fake;
 mod get;
