@@ -125,6 +125,8 @@ pub(crate) enum Command {
     Dev(dev::DevArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
+    /// Write manual pages into a folder
+    Man(crate::man::ManArgs),
 }
 
 /// Which files to read.

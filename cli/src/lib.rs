@@ -28,6 +28,8 @@ mod input;
 mod io;
 mod kv;
 mod lock;
+mod man;
+mod names;
 mod node;
 mod output;
 mod placement;
@@ -52,7 +54,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 
 use args::{Cli, Command};
 use client::Client;
@@ -63,6 +65,9 @@ use io::Io;
 /// Runs one command with `arguments` (the program's name first), and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if names::answer(&arguments) {
+        return ExitCode::from(Exit::Done);
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -119,11 +124,7 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Dev(args) => dev::run(args),
         // `run` had it.
         Command::Lock(_) => Ok(Exit::Done),
-        Command::Completion(args) => {
-            let mut script = Vec::new();
-            clap_complete::generate(args.shell, &mut Cli::command(), "clusterctl", &mut script);
-            io.out_bytes(&script)?;
-            Ok(Exit::Done)
-        }
+        Command::Completion(args) => names::registration(args.shell, io),
+        Command::Man(args) => man::run(&args, io),
     }
 }
