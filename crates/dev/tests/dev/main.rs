@@ -12,4 +12,5 @@ mod line;
 mod local;
 mod locks;
 mod play;
+mod sessions;
 mod world;
