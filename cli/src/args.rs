@@ -54,6 +54,10 @@ pub(crate) struct Connection {
     #[arg(long = "server", global = true, value_name = "URL", env = "CLUSTERCTL_SERVERS", value_delimiter = ',', hide_env_values = true)]
     pub(crate) servers: Vec<String>,
 
+    /// Context of the configuration file that is meant instead of its current one.
+    #[arg(long, global = true, value_name = "NAME", env = "CLUSTERCTL_CONTEXT", hide_env_values = true)]
+    pub(crate) context: Option<String>,
+
     /// File with the bearer token.
     #[arg(long, global = true, value_name = "FILE", env = "CLUSTERCTL_TOKEN_FILE", hide_env_values = true)]
     pub(crate) token_file: Option<PathBuf>,
@@ -123,6 +127,8 @@ pub(crate) enum Command {
     /// Run a whole cluster on this machine, for trying things out
     #[command(disable_help_flag = true)]
     Dev(dev::DevArgs),
+    /// Work with several clusters, by name
+    Config(crate::contexts::ConfigArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
     /// Write manual pages into a folder

@@ -2,15 +2,17 @@
 //!
 //! Servers: `--server`, else `CLUSTERCTL_SERVERS`, else the configuration file, else [`DEFAULT_SERVER`]. Token: `--token-file`, else
 //! `CLUSTERCTL_TOKEN_FILE`, else `CLUSTERCTL_TOKEN`, else the configuration file. Configuration file: `CLUSTERCTL_CONFIG`, else
-//! `~/.config/clusterctl/config.yaml`, else `/etc/clusterctl/cli.yaml`; the first that exists is the only one read.
+//! `~/.config/clusterctl/config.yaml`, else `/etc/clusterctl/cli.yaml`; the first that exists is the only one read. Of its contexts
+//! `--context` is meant, else `CLUSTERCTL_CONTEXT`, else its `currentContext`, else what stands outside of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use ureq::http::Uri;
 use ureq::tls::TlsConfig;
 
@@ -65,6 +67,9 @@ pub(crate) enum ConfigError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// No such context.
+    #[error("there is no context {0:?} in the configuration")]
+    Context(String),
     /// Too many servers.
     #[error("{0} servers are given, at most {SERVERS_MAX} are tried")]
     TooManyServers(usize),
@@ -83,9 +88,11 @@ impl ConfigError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Server { .. } => Some(format!("write it like {DEFAULT_SERVER}")),
-            Self::Syntax { .. } => {
-                Some("the file may have: servers (list of URLs), tokenFile (path), token, caFile, certFile, keyFile".to_owned())
-            }
+            Self::Syntax { .. } => Some(
+                "the file may have: servers (list of URLs), tokenFile (path), token, caFile, certFile, keyFile, contexts, currentContext"
+                    .to_owned(),
+            ),
+            Self::Context(_) => Some("clusterctl config get-contexts lists them".to_owned()),
             Self::Read { .. } | Self::TooManyServers(_) | Self::Token { .. } | Self::Tls { .. } => None,
         }
     }
@@ -149,6 +156,11 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
+    /// The file that is the user's to write: the one that is named, else the one below the home folder.
+    pub(crate) fn own_config(&self) -> Option<PathBuf> {
+        self.config.clone().or_else(|| self.home.as_ref().map(|home| home.join(".config/clusterctl/config.yaml")))
+    }
+
     /// The environment of this process. Empty variables count as absent.
     pub(crate) fn from_process() -> Self {
         let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -161,10 +173,53 @@ impl Environment {
     }
 }
 
-/// The configuration file.
+/// Whom to ask, and as whom. Relative paths are beside the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Target {
+    /// Controllers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) servers: Vec<String>,
+    /// File with the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The token itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
+    /// Who signed the controllers' certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// A certificate of one's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cert_file: Option<PathBuf>,
+    /// Its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// The configuration file: one target, and others that have names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ConfigFile {
+    /// Which of the named ones is meant where none is named; none of them: the one without a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) current_context: Option<String>,
+    /// Those with names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) contexts: BTreeMap<String, Target>,
+    /// The one without.
+    #[serde(flatten)]
+    pub(crate) target: Target,
+}
+
+/// The same as it is read: what is flattened cannot refuse unknown fields.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ConfigFile {
+struct AsRead {
+    #[serde(default)]
+    current_context: Option<String>,
+    #[serde(default)]
+    contexts: BTreeMap<String, Target>,
     #[serde(default)]
     servers: Vec<String>,
     #[serde(default)]
@@ -179,12 +234,38 @@ struct ConfigFile {
     key_file: Option<PathBuf>,
 }
 
+impl From<AsRead> for ConfigFile {
+    fn from(read: AsRead) -> Self {
+        let AsRead { current_context, contexts, servers, token_file, token, ca_file, cert_file, key_file } = read;
+        Self { current_context, contexts, target: Target { servers, token_file, token, ca_file, cert_file, key_file } }
+    }
+}
+
+impl ConfigFile {
+    /// The target that is meant.
+    fn choose(mut self, named: Option<&str>) -> Result<Target, ConfigError> {
+        let Some(name) = named.map(ToOwned::to_owned).or(self.current_context) else { return Ok(self.target) };
+        self.contexts.remove(&name).ok_or(ConfigError::Context(name))
+    }
+}
+
+/// What the command line gives for a context.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    /// `--server`
+    pub(crate) servers: Vec<String>,
+    /// `--token-file`
+    pub(crate) token_file: Option<PathBuf>,
+}
+
 /// Puts flags, environment and configuration file together.
 ///
 /// # Errors
 /// A file that cannot be read or understood, a server or token that cannot be one.
 pub(crate) fn load(connection: Connection, environment: &Environment) -> Result<Settings, ConfigError> {
     let (file, path) = read_config(environment)?;
+    let named = connection.context.as_deref().filter(|name| !name.is_empty());
+    let file = file.choose(named)?;
     let given: Vec<String> = connection.servers.into_iter().filter(|server| !server.trim().is_empty()).collect();
     let mut servers = Vec::new();
     for server in if given.is_empty() { file.servers } else { given } {
@@ -223,12 +304,10 @@ fn token_from(path: &Path) -> Result<Token, ConfigError> {
 }
 
 /// The configuration file that applies, and its path; an empty one where there is none.
-fn read_config(environment: &Environment) -> Result<(ConfigFile, PathBuf), ConfigError> {
-    let named = environment.config.clone();
-    let own = environment.home.as_ref().map(|home| home.join(".config/clusterctl/config.yaml"));
-    let candidates = match named {
+pub(crate) fn read_config(environment: &Environment) -> Result<(ConfigFile, PathBuf), ConfigError> {
+    let candidates = match environment.config.clone() {
         Some(path) => vec![(path, true)],
-        None => own.into_iter().chain([environment.system_config.clone()]).map(|path| (path, false)).collect(),
+        None => environment.own_config().into_iter().chain([environment.system_config.clone()]).map(|path| (path, false)).collect(),
     };
     for (path, must_exist) in candidates {
         match read_file(&path) {
@@ -245,7 +324,7 @@ fn parse_config(path: &Path, text: &str) -> Result<ConfigFile, ConfigError> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(ConfigFile::default());
     }
-    serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax {
+    serde_saphyr::from_str::<AsRead>(text).map(ConfigFile::from).map_err(|error| ConfigError::Syntax {
         place: match error.location() {
             Some(at) => format!("{}:{}:{}", path.display(), at.line(), at.column()),
             None => path.display().to_string(),

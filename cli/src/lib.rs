@@ -7,6 +7,7 @@ mod apply;
 mod args;
 mod client;
 mod config;
+mod contexts;
 mod create;
 mod db;
 mod db_work;
@@ -93,6 +94,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, e
 
 fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
     let Cli { connection, quiet: _, command } = cli;
+    if let Command::Config(args) = command {
+        let given = config::Given { servers: connection.servers, token_file: connection.token_file };
+        return contexts::run(args, given, &Environment::from_process(), io);
+    }
     let connect = || -> Result<Client, CliError> { Ok(Client::new(config::load(connection, &Environment::from_process())?)) };
     match command {
         Command::Apply(args) => apply::run(&args, connect, io),
@@ -124,6 +129,8 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<Exit, CliError> {
         Command::Dev(args) => dev::run(args),
         // `run` had it.
         Command::Lock(_) => Ok(Exit::Done),
+        // Dealt with above: it asks nobody.
+        Command::Config(_) => Ok(Exit::Done),
         Command::Completion(args) => names::registration(args.shell, io),
         Command::Man(args) => man::run(&args, io),
     }

@@ -3,6 +3,7 @@
 
 mod apply;
 mod complete;
+mod contexts;
 mod create;
 mod delete;
 mod edit;
