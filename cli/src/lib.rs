@@ -56,12 +56,25 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use args::{Cli, Command};
 use client::Client;
 use config::Environment;
 use error::{CliError, Exit};
 use io::Io;
+
+/// Whether the arguments (the program's name first) are ones that are taken, without doing anything.
+///
+/// # Errors
+/// What is wrong with them, as the user would see it; asked for help is none.
+pub fn check<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+    match Cli::try_parse_from(arguments) {
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err("a subcommand is required".to_owned()),
+        Err(error) if error.exit_code() != 0 => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}
 
 /// Runs one command with `arguments` (the program's name first), and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {

@@ -6,6 +6,7 @@ mod complete;
 mod contexts;
 mod create;
 mod delete;
+mod docs;
 mod edit;
 mod events;
 mod fake;
