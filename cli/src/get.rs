@@ -19,6 +19,7 @@ use crate::io::Io;
 use crate::output::table::Table;
 use crate::output::{apps, assignments, document, nodes};
 use crate::resource::{self, Kind, Selection};
+use crate::ring;
 use crate::select::format::{Output, OutputParser};
 use crate::select::labels::Selector;
 use crate::select::path::{self, Path};
@@ -31,7 +32,7 @@ use crate::watch::{Change, Known};
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// Kinds (apps, nodes, assignments) and names of objects: `apps`, `apps,nodes`, `app database cache`, `app/database node/n1`; or one of
-    /// the lists `voters`, `leases`, `failovers`, `events`, `sets`, `revisions [APP]`, `audit [KIND/NAME]`
+    /// the lists `voters`, `leases`, `failovers`, `events`, `rings`, `sets`, `revisions [APP]`, `audit [KIND/NAME]`
     #[arg(required = true, value_name = "KIND [NAME]... | KIND/NAME")]
     pub(crate) resources: Vec<String>,
 
@@ -109,6 +110,9 @@ pub(crate) fn run(args: &GetArgs, connect: impl FnOnce() -> Result<Client, CliEr
     }
     if let Some(asked) = failovers::asked(args) {
         return failovers::run(&asked, &connect()?, io);
+    }
+    if let Some(names) = ring::asked(args) {
+        return ring::list(names, args, &connect()?, io);
     }
     if let Some((asks, names)) = history::asked(args) {
         return history::run(asks, names, args, &connect()?, io);

@@ -7,7 +7,7 @@ use cluster_schemas::app::Metadata;
 use cluster_schemas::history::{Audit, AuditOutcome, Revision, RevisionChange};
 use cluster_schemas::plan::{Change, PlanOptions, PlanRequest};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::apply;
 use crate::args::{Format, GetArgs, VersionFormat};
@@ -16,9 +16,10 @@ use crate::diff;
 use crate::error::{CliError, Exit};
 use crate::get;
 use crate::io::Io;
+use crate::listing;
 use crate::output::age::age;
 use crate::output::table::Table;
-use crate::output::{NONE, document, joined};
+use crate::output::{NONE, joined};
 use crate::plans::Asked;
 use crate::resource::Kind;
 
@@ -97,7 +98,7 @@ fn revisions(app: Option<&str>, args: &GetArgs, client: &Client, io: &mut Io<'_>
         table
     };
     let names = list.items.iter().map(|one| format!("revision/{}/{}\n", one.app, one.revision)).collect();
-    print("revisions", &json!({ "items": list.items }), names, table, args, io)
+    listing::print("revisions", &json!({ "items": list.items }), names, table, args, io)
 }
 
 fn audit(object: Option<&str>, args: &GetArgs, client: &Client, io: &mut Io<'_>) -> Result<Exit, CliError> {
@@ -132,31 +133,7 @@ fn audit(object: Option<&str>, args: &GetArgs, client: &Client, io: &mut Io<'_>)
         table
     };
     let names = list.items.iter().map(|one| format!("audit/{}\n", one.sequence)).collect();
-    print("audit", &json!({ "items": list.items, "missed": list.missed }), names, table, args, io)
-}
-
-fn print(
-    what: &str,
-    value: &Value,
-    names: String,
-    table: impl FnOnce() -> Table,
-    args: &GetArgs,
-    io: &mut Io<'_>,
-) -> Result<Exit, CliError> {
-    let none = value["items"].as_array().is_none_or(Vec::is_empty);
-    let text = match (args.output.of_paths(value, args.no_headers), args.output.plain()) {
-        (Some(text), _) => text,
-        (None, Format::Json) => document::json(value),
-        (None, Format::Yaml) => document::yaml(value),
-        (None, Format::Name) => names,
-        (None, Format::Table | Format::Wide) if none => {
-            io.remark(format_args!("No {what} found."));
-            String::new()
-        }
-        (None, Format::Table | Format::Wide) => table().render(args.no_headers),
-    };
-    io.out(&text)?;
-    Ok(Exit::Done)
+    listing::print("audit", &json!({ "items": list.items, "missed": list.missed }), names, table, args, io)
 }
 
 /// `app/NAME` and `NAME` mean the same here.

@@ -28,6 +28,7 @@ mod history;
 mod input;
 mod io;
 mod kv;
+mod listing;
 mod lock;
 mod man;
 mod names;

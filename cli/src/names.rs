@@ -32,7 +32,7 @@ const KINDS: [(&str, Kind); 6] = [
     ("nodes", Kind::Node),
 ];
 /// What `get` lists besides.
-const LISTS: [&str; 7] = ["audit", "events", "failovers", "leases", "revisions", "sets", "voters"];
+const LISTS: [&str; 8] = ["audit", "events", "failovers", "leases", "revisions", "rings", "sets", "voters"];
 
 /// Answers a shell, where one asks.
 pub(crate) fn answer(arguments: &[OsString]) -> bool {

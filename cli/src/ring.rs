@@ -1,15 +1,17 @@
-//! `ring show` and `ring locate`.
+//! `ring show` and `ring locate`; `get rings`.
 
-use cluster_schemas::api::{Located, RingTable};
+use cluster_schemas::api::{AppView, Located, RingTable};
 use cluster_schemas::app::Mode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::args::{RingArgs, RingCommand, RingFormat};
+use crate::args::{GetArgs, RingArgs, RingCommand, RingFormat};
 use crate::client::{Client, ClientError, encode};
 use crate::error::{CliError, Exit};
 use crate::io::Io;
+use crate::listing;
+use crate::output::table::Table;
 use crate::output::{document, rings};
 use crate::suggest;
 
@@ -37,6 +39,42 @@ pub(crate) fn run(args: &RingArgs, client: &Client, io: &mut Io<'_>) -> Result<E
         }
     }
     Ok(Exit::Done)
+}
+
+/// Whether the arguments of `get` ask for rings, with the names of those that are asked for.
+pub(crate) fn asked(args: &GetArgs) -> Option<&[String]> {
+    args.resources.split_first().filter(|(kind, _)| ["ring", "rings"].contains(&kind.as_str())).map(|(_, names)| names)
+}
+
+/// Prints rings, a line each.
+pub(crate) fn list(names: &[String], args: &GetArgs, client: &Client, io: &mut Io<'_>) -> Result<Exit, CliError> {
+    let names = if names.is_empty() {
+        let apps = client.list::<AppView>("/v1/apps")?.items;
+        apps.into_iter().filter(|app| app.spec.mode == Mode::Ring).map(|app| app.metadata.name).collect()
+    } else {
+        names.to_vec()
+    };
+    let (mut all, mut exit) = (Vec::new(), Exit::Done);
+    for name in &names {
+        match client.get::<RingTable>(&format!("/v1/rings/{}", encode(name))) {
+            Ok(ring) => all.push(ring),
+            // The others are printed all the same.
+            Err(error) if error.is_not_found() => exit = io.fail(&missing(client, name, error)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let table = || {
+        let mut table = Table::new(&["NAME", "PARTITIONS", "CONFIRMED", "UNOWNED", "MEMBERS", "VERSION"]);
+        for ring in &all {
+            let confirmed: usize = ring.owners.iter().map(|owner| owner.confirmed.len()).sum();
+            let cells = [ring.partitions.to_string(), confirmed.to_string(), ring.unowned.len().to_string(), ring.owners.len().to_string()];
+            table.row([ring.app.clone()].into_iter().chain(cells).chain([ring.version.to_string()]).collect());
+        }
+        table
+    };
+    let words = all.iter().map(|ring| format!("ring/{}\n", ring.app)).collect();
+    listing::print("rings", &json!({ "items": all }), words, table, args, io)?;
+    Ok(exit)
 }
 
 /// The answer for a table; `None` where it was printed as a document already.

@@ -67,3 +67,21 @@ fn what_is_no_ring_is_told() {
         .fails(1, "error: App \"database\" has mode Singleton, only a Ring has partitions (400 bad-request)\n");
     fake.run(&["ring", "show", "cahce"]).fails(1, "error: app/cahce does not exist\nhint: did you mean cache?\n");
 }
+
+#[test]
+fn rings_are_a_line_each_and_one_that_is_missing_hides_no_other() {
+    let ring = json!({
+        "app": "cache", "partitions": 8, "version": 3, "owners": [{"node": "n1", "partitions": "0-5", "confirmed": "0-4"}], "unowned": "6-7",
+    });
+    let fake = Fake::new().on("GET /v1/apps", 200, &list(&[cache(), database()])).on("GET /v1/rings/cache", 200, &ring).refuse(
+        "GET /v1/rings/cach",
+        404,
+        "not-found",
+        "there is no App cach",
+    );
+    let table = "NAME    PARTITIONS   CONFIRMED   UNOWNED   MEMBERS   VERSION\ncache   8            5           2         1         3\n";
+    fake.run(&["get", "rings"]).prints(table);
+    fake.run(&["get", "ring", "cache", "-o", "jsonpath={.items[0].version}"]).prints("3");
+    let some = fake.run(&["get", "rings", "cach", "cache", "-o", "name"]);
+    assert_eq!((some.code, some.out.as_str()), (1, "ring/cache\n"), "{some:?}");
+}
