@@ -2,13 +2,17 @@
 
 use clap::{Args, ValueEnum};
 use cluster_schemas::api::Applied;
-use cluster_schemas::manifest;
+use cluster_schemas::plan::{Change, PlanRequest};
+use cluster_schemas::{App, manifest};
 use serde_json::{Value, json};
 
+use crate::args::VersionFormat;
 use crate::client::{Client, encode};
+use crate::diff;
 use crate::error::{CliError, Exit};
 use crate::io::Io;
 use crate::output::document;
+use crate::plans::Asked;
 
 /// `create`.
 #[derive(Debug, Args)]
@@ -44,7 +48,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "N")]
     partitions: Option<u16>,
 
-    /// Only print the manifest: `--dry-run=client`
+    /// Change nothing: print the manifest (client), or what would be done (server)
     #[arg(long, value_enum, value_name = "WHERE")]
     dry_run: Option<DryRun>,
 
@@ -73,8 +77,10 @@ enum Pattern {
 /// Where nothing is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum DryRun {
-    /// Without asking a controller
+    /// Without asking a controller: the manifest is printed
     Client,
+    /// A controller says what would be done
+    Server,
 }
 
 /// How to print a manifest.
@@ -89,25 +95,44 @@ enum Form {
 /// Prints the manifest, or makes the App where there is none of this name.
 pub(crate) fn run(args: &CreateArgs, connect: impl FnOnce() -> Result<Client, CliError>, io: &mut Io<'_>) -> Result<Exit, CliError> {
     let app = made(args)?;
-    if args.dry_run.is_some() {
+    if args.dry_run == Some(DryRun::Client) {
         let text = if args.output == Form::Json { document::json(&app) } else { document::yaml(&app) };
         io.out(&text)?;
         return Ok(Exit::Done);
     }
     let client = connect()?;
+    if args.dry_run == Some(DryRun::Server) {
+        return plan(args, app, &client, io);
+    }
     let path = format!("/v1/apps/{}", encode(&args.name));
     match client.get::<Value>(&path) {
-        Ok(_) => {
-            io.note(format_args!("error: app/{} exists", args.name));
-            io.note(format_args!("hint: clusterctl apply -f FILE changes an App; clusterctl get app {} -o yaml prints it", args.name));
-            return Ok(Exit::Failed);
-        }
+        Ok(_) => return Ok(exists(args, io)),
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error.into()),
     }
     client.put::<Applied>(&path, &app)?;
     io.line(format_args!("app/{} created", args.name))?;
     Ok(Exit::Done)
+}
+
+/// Prints what would be done, as `apply --dry-run=server` does.
+fn plan(args: &CreateArgs, app: Value, client: &Client, io: &mut Io<'_>) -> Result<Exit, CliError> {
+    let app: App = serde_json::from_value(app).map_err(|error| CliError::Usage { message: error.to_string(), hint: None })?;
+    let asked = Asked { request: PlanRequest { apps: vec![app], ..PlanRequest::default() }, places: Vec::new() };
+    let Some(plan) = diff::ask(client, &asked, io)? else { return Ok(Exit::Failed) };
+    if plan.apps.iter().any(|app| app.change != Change::Created) {
+        return Ok(exists(args, io));
+    }
+    let exit = if plan.refusals.is_empty() { Exit::Done } else { Exit::Failed };
+    let format = if args.output == Form::Json { VersionFormat::Json } else { VersionFormat::Table };
+    diff::print(asked, plan, format, None, io)?;
+    Ok(exit)
+}
+
+fn exists(args: &CreateArgs, io: &mut Io<'_>) -> Exit {
+    io.note(format_args!("error: app/{} exists", args.name));
+    io.note(format_args!("hint: clusterctl apply -f FILE changes an App; clusterctl get app {} -o yaml prints it", args.name));
+    Exit::Failed
 }
 
 /// The manifest, with no field that was not asked for; checked as any other.
