@@ -24,6 +24,7 @@ mod watch;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -33,6 +34,7 @@ use cluster_bus::{Bucket, Bus, CordonOrder, HandoverOrder, Kv, RecoveryRecord, R
 use cluster_schemas::App;
 use cluster_schemas::api::VersionInfo;
 use tokio::net::TcpListener;
+use tracing::warn;
 
 use crate::world::SharedWorld;
 
@@ -46,6 +48,8 @@ pub use watch::WATCHERS_MAX;
 
 /// Largest request body, in bytes: the largest manifest.
 const BODY_MAX: usize = 1024 * 1024;
+/// How long requests may go on once the controller is told to end: longer than a write waits for its store.
+const GRACE: Duration = Duration::from_secs(12);
 
 /// What the handlers write.
 #[derive(Debug)]
@@ -138,7 +142,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-/// Serves until `stop` is done, then lets running requests end. With `tls` it speaks nothing else.
+/// Serves until `stop` is done, then lets running requests end, for [`GRACE`] at most: a client that does not read, or sends half a request,
+/// must not keep a controller from ending. With `tls` it speaks nothing else.
 ///
 /// # Errors
 /// As the listener says.
@@ -154,10 +159,24 @@ pub async fn serve(
         // Watches end by themselves then; the server waits for them.
         told.stopping.send_replace(true);
     };
+    let mut stopping = api.stopping.subscribe();
     let service = router(api).into_make_service_with_connect_info::<tls::Peer>();
-    match tls {
-        Some(config) => axum::serve(tls::TlsListener::new(listener, config)?, service).with_graceful_shutdown(stop).await,
-        None => axum::serve(listener, service).with_graceful_shutdown(stop).await,
+    let late = async move {
+        // The sender lives as long as the server.
+        let _told = stopping.wait_for(|stopping| *stopping).await;
+        tokio::time::sleep(GRACE).await;
+        warn!("requests that did not end are broken off");
+        Ok(())
+    };
+    let served = async move {
+        match tls {
+            Some(config) => axum::serve(tls::TlsListener::new(listener, config)?, service).with_graceful_shutdown(stop).await,
+            None => axum::serve(listener, service).with_graceful_shutdown(stop).await,
+        }
+    };
+    tokio::select! {
+        served = served => served,
+        late = late => late,
     }
 }
 

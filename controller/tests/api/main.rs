@@ -5,6 +5,7 @@ mod access;
 mod history;
 mod limits;
 mod openapi;
+mod stops;
 mod tls;
 mod watch;
 mod world;
