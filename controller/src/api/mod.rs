@@ -163,7 +163,7 @@ pub async fn serve(
     let service = router(api).into_make_service_with_connect_info::<tls::Peer>();
     let late = async move {
         // The sender lives as long as the server.
-        let _told = stopping.wait_for(|stopping| *stopping).await;
+        drop(stopping.wait_for(|stopping| *stopping).await);
         tokio::time::sleep(GRACE).await;
         warn!("requests that did not end are broken off");
         Ok(())
