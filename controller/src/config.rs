@@ -80,6 +80,14 @@ pub struct TlsFiles {
     pub client_ca_file: Option<PathBuf>,
 }
 
+impl Config {
+    /// Whether certificates say who clients are.
+    #[must_use]
+    pub fn certifies(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some())
+    }
+}
+
 fn default_lease() -> String {
     "350ms".to_owned()
 }
@@ -245,7 +253,6 @@ pub fn load(path: &Path) -> Result<Checked, ConfigError> {
         }
         None => None,
     };
-    let certified = config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
     let token = match &config.token_file {
         Some(file) => {
             let file = beside(file);
@@ -255,7 +262,7 @@ pub fn load(path: &Path) -> Result<Checked, ConfigError> {
             }
             Some(token)
         }
-        None if config.listen.ip().is_loopback() || !tokens.is_empty() || certified => None,
+        None if config.listen.ip().is_loopback() || !tokens.is_empty() || config.certifies() => None,
         None => return Err(ConfigError::OpenToAll { path: path.to_owned(), listen: config.listen }),
     };
     Ok(Checked { config, token, tokens, tls, lease })

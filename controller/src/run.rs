@@ -98,7 +98,7 @@ pub async fn serve(checked: Checked, listener: TcpListener, stop: impl Future<Ou
         missed: api::Missed::default(),
         cluster: config.cluster.clone(),
         name: config.name.clone(),
-        access: api::Access::new(token.as_deref(), tokens, config.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some())),
+        access: api::Access::new(token.as_deref(), tokens, config.certifies()),
         limits: api::Limits::new(config.requests_per_second),
         stopping: tokio::sync::watch::Sender::new(false),
         watchers: Arc::new(tokio::sync::Semaphore::new(api::WATCHERS_MAX)),

@@ -1,14 +1,10 @@
 //! Who wrote what: revisions of Apps, and the record of all writes.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use ureq::http::Request;
 
+use crate::access::sha256;
 use crate::world::{Controller, Nats, agent, app, until};
-
-fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 struct As<'a>(&'a Controller, &'a str);
 
