@@ -1,21 +1,18 @@
 //! Whole sessions of the command line, as somebody sees them: one folder each in `tests/sessions`, with the files that they use and the text
 //! `session`. A line `$ clusterctl ...` is typed, what follows is what is printed: stderr with `! ` before it, `[CODE]` where it does not end
-//! well. `$? clusterctl ...` is typed again until it prints that. Times, revisions and the like stand as `<age>`, `<n>`; columns are two
+//! well. `$? clusterctl ...` is typed again until it prints that (when anew, too: what is new takes its time). Times, revisions and the like stand as `<age>`, `<n>`; columns are two
 //! spaces apart. `UPDATE_GOLDEN=1` writes them anew: read what changed.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use regex::Regex;
 
-use crate::world::{Dev, LIMIT, clusterctl, repository};
+use crate::world::{Dev, LIMIT, clusterctl, poll, repository};
 
 /// Fewer would mean that they were not found.
 const SESSIONS_MIN: usize = 40;
-/// What is typed again is typed at first after this time when it is written anew: it is about what comes a moment later.
-const SETTLED: Duration = Duration::from_secs(3);
 
 struct Redactions(Vec<(Regex, &'static str)>);
 
@@ -99,7 +96,7 @@ fn copied(from: &Path, to: &Path) {
 }
 
 /// The text with what is printed now.
-fn played(folder: &Path, text: &str, dev: &Dev, redactions: &Redactions, update: bool) -> String {
+fn played(folder: &Path, text: &str, dev: &Dev, redactions: &Redactions) -> String {
     let mut told = String::new();
     // Before the first command stands what the session is about.
     let mut parts = text.split("\n$");
@@ -107,15 +104,9 @@ fn played(folder: &Path, text: &str, dev: &Dev, redactions: &Redactions, update:
     for part in parts {
         let (line, wanted) = part.split_once('\n').unwrap_or((part, ""));
         let (again, command) = line.strip_prefix('?').map_or((false, line), |line| (true, line));
-        let end = Instant::now() + LIMIT;
-        if again && update {
-            std::thread::sleep(SETTLED);
-        }
-        let mut printed = typed(command.trim(), folder, dev, redactions);
-        while again && !update && printed.trim_end() != wanted.trim_end() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(200));
-            printed = typed(command.trim(), folder, dev, redactions);
-        }
+        let print = || typed(command.trim(), folder, dev, redactions);
+        let wished = || Some(print()).filter(|printed| printed.trim_end() == wanted.trim_end());
+        let printed = if again { poll(LIMIT, wished).unwrap_or_else(print) } else { print() };
         told.push_str(&format!("\n${line}\n{}", printed.trim_end()));
     }
     format!("{}\n", told.trim_end())
@@ -138,7 +129,7 @@ fn sessions_are_as_they_are_written_down() {
         let copy = home.path().join(folder.file_name().expect("a name"));
         copied(folder, &copy);
         let written = fs::read_to_string(&path).expect("a session");
-        let now = played(&copy, &written, &dev, &redactions, update);
+        let now = played(&copy, &written, &dev, &redactions);
         if update {
             fs::write(&path, &now).expect("a written session");
         } else if now != written {

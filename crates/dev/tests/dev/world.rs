@@ -28,6 +28,18 @@ pub fn clusterctl() -> PathBuf {
     path
 }
 
+/// What `look` finds; none where that takes longer than `limit`.
+pub fn poll<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let begun = Instant::now();
+    loop {
+        let found = look();
+        if found.is_some() || begun.elapsed() >= limit {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// A cluster that is ended with the test, whatever becomes of the test.
 pub struct Dev {
     pub child: Child,
@@ -138,15 +150,10 @@ impl Dev {
         instances.iter().filter(runs).map(|i| i["node"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    pub fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-        let begun = Instant::now();
-        loop {
-            if let Some(found) = look() {
-                return found;
-            }
-            assert!(begun.elapsed() < LIMIT, "{what}: not within {LIMIT:?}\n{}\n{}", self.says(&["describe", "app"]), log(&self.folder));
-            std::thread::sleep(Duration::from_millis(50));
-        }
+    pub fn until<T>(&self, what: &str, look: impl FnMut() -> Option<T>) -> T {
+        let found = poll(LIMIT, look);
+        assert!(found.is_some(), "{what}: not within {LIMIT:?}\n{}\n{}", self.says(&["describe", "app"]), log(&self.folder));
+        found.expect("what was found")
     }
 
     /// The address of a VIP here, by its last two bytes.
