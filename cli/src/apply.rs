@@ -92,9 +92,7 @@ pub(crate) fn run(args: &ApplyArgs, connect: impl FnOnce() -> Result<Client, Cli
     let client = connect()?;
     if args.dry_run == Some(DryRun::Server) {
         let Some(plan) = diff::ask(&client, &asked, io)? else { return Ok(Exit::Failed) };
-        let exit = if plan.refusals.is_empty() { Exit::Done } else { Exit::Failed };
-        diff::print(asked, plan, args.output, None, io)?;
-        return Ok(exit);
+        return diff::preview(asked, plan, args.output, io);
     }
     match send(&client, &asked, io)? {
         Some((Exit::Done, results)) if args.wait => wait(&client, &results, args.timeout, io),

@@ -17,7 +17,7 @@ use ureq::http::Uri;
 use ureq::tls::TlsConfig;
 
 use crate::args::Connection;
-use crate::tls::{self, TlsFiles};
+use crate::tls;
 
 /// The controller that is asked where nothing is configured: the one on this machine.
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:7070";
@@ -197,6 +197,15 @@ pub(crate) struct Target {
     pub(crate) key_file: Option<PathBuf>,
 }
 
+impl Target {
+    /// Makes relative paths those beside a file in `folder`.
+    pub(crate) fn beside(&mut self, folder: &Path) {
+        for path in [&mut self.token_file, &mut self.ca_file, &mut self.cert_file, &mut self.key_file].into_iter().flatten() {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
 /// The configuration file: one target, and others that have names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -265,11 +274,13 @@ pub(crate) struct Given {
 pub(crate) fn load(connection: Connection, environment: &Environment) -> Result<Settings, ConfigError> {
     let (file, path) = read_config(environment)?;
     let named = connection.context.as_deref().filter(|name| !name.is_empty());
-    let file = file.choose(named)?;
+    let mut file = file.choose(named)?;
+    // A relative path in a file means beside that file, from wherever the command is run.
+    file.beside(path.parent().unwrap_or(Path::new("/")));
     let given: Vec<String> = connection.servers.into_iter().filter(|server| !server.trim().is_empty()).collect();
     let mut servers = Vec::new();
-    for server in if given.is_empty() { file.servers } else { given } {
-        let server = server_url(&server)?;
+    for server in if given.is_empty() { &file.servers } else { &given } {
+        let server = server_url(server)?;
         if !servers.contains(&server) {
             servers.push(server);
         }
@@ -281,17 +292,14 @@ pub(crate) fn load(connection: Connection, environment: &Environment) -> Result<
         return Err(ConfigError::TooManyServers(servers.len()));
     }
 
-    // A relative path in a file means beside that file, from wherever the command is run.
-    let beside = |file: PathBuf| path.parent().unwrap_or(Path::new("/")).join(file);
-    let files = TlsFiles { ca: file.ca_file.map(beside), certificate: file.cert_file.map(beside), key: file.key_file.map(beside) };
     // Reading them takes a moment that plain HTTP need not wait for.
-    let tls = if servers.iter().any(|server| server.starts_with("https:")) { Some(tls::load(&files)?) } else { None };
+    let tls = if servers.iter().any(|server| server.starts_with("https:")) { Some(tls::load(&file)?) } else { None };
 
     let flag = connection.token_file.filter(|path| !path.as_os_str().is_empty());
     let token = match (flag, &environment.token, file.token_file, file.token) {
         (Some(path), ..) => Some(token_from(&path)?),
         (None, Some(token), ..) => Some(Token::new(token, || "CLUSTERCTL_TOKEN".to_owned())?),
-        (None, None, Some(token), _) => Some(token_from(&beside(token))?),
+        (None, None, Some(token), _) => Some(token_from(&token)?),
         (None, None, None, Some(token)) => Some(Token::new(&token, || path.display().to_string())?),
         (None, None, None, None) => None,
     };

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use cluster_schemas::manifest::to_yaml_value;
 use cluster_schemas::name::check_name;
 
-use crate::config::{self, ConfigFile, Environment, Target};
+use crate::config::{self, ConfigFile, Environment};
 use crate::error::{CliError, Exit};
 use crate::io::Io;
 use crate::output::NONE;
@@ -180,13 +180,4 @@ fn write(mut file: ConfigFile, from: &Path, environment: &Environment) -> Result
 
 fn usage(message: String, hint: Option<String>) -> CliError {
     CliError::Usage { message, hint }
-}
-
-impl Target {
-    /// Makes relative paths those beside a file in `folder`.
-    pub(crate) fn beside(&mut self, folder: &Path) {
-        for path in [&mut self.token_file, &mut self.ca_file, &mut self.cert_file, &mut self.key_file].into_iter().flatten() {
-            *path = folder.join(&*path);
-        }
-    }
 }

@@ -123,10 +123,8 @@ fn plan(args: &CreateArgs, app: Value, client: &Client, io: &mut Io<'_>) -> Resu
     if plan.apps.iter().any(|app| app.change != Change::Created) {
         return Ok(exists(args, io));
     }
-    let exit = if plan.refusals.is_empty() { Exit::Done } else { Exit::Failed };
     let format = if args.output == Form::Json { VersionFormat::Json } else { VersionFormat::Table };
-    diff::print(asked, plan, format, None, io)?;
-    Ok(exit)
+    diff::preview(asked, plan, format, io)
 }
 
 fn exists(args: &CreateArgs, io: &mut Io<'_>) -> Exit {

@@ -62,8 +62,15 @@ pub(crate) fn ask(client: &Client, asked: &Asked, io: &mut Io<'_>) -> Result<Opt
     }
 }
 
+/// Prints what an apply would do instead of doing it; it ends well where the apply would not be refused.
+pub(crate) fn preview(asked: Asked, made: Plan, format: VersionFormat, io: &mut Io<'_>) -> Result<Exit, CliError> {
+    let exit = if made.refusals.is_empty() { Exit::Done } else { Exit::Failed };
+    print(asked, made, format, None, io)?;
+    Ok(exit)
+}
+
 /// Prints a plan, and keeps it where that is asked for.
-pub(crate) fn print(asked: Asked, made: Plan, format: VersionFormat, save: Option<&PathBuf>, io: &mut Io<'_>) -> Result<(), CliError> {
+fn print(asked: Asked, made: Plan, format: VersionFormat, save: Option<&PathBuf>, io: &mut Io<'_>) -> Result<(), CliError> {
     for sentence in made.warnings.iter() {
         io.note(format_args!("warning: {sentence}"));
     }

@@ -1,7 +1,6 @@
 //! `edit`: an App in the user's editor, and what became of it back to a controller.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -151,9 +150,7 @@ fn read(path: &Path) -> Result<String, CliError> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CliError> {
-    let written =
-        fs::File::options().write(true).create(true).truncate(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| usage(format!("cannot write {}: {error}", path.display()), "TMPDIR names where"))
+    fs::write(path, text).map_err(|error| usage(format!("cannot write {}: {error}", path.display()), "TMPDIR names where"))
 }
 
 fn usage(message: String, hint: &str) -> CliError {

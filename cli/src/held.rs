@@ -6,11 +6,11 @@ use cluster_schemas::api::{NodeState, NodeView};
 use cluster_schemas::app::ip;
 use serde::Serialize;
 
-use crate::args::{Format, GetArgs};
+use crate::args::GetArgs;
 use crate::client::Client;
 use crate::error::{CliError, Exit};
 use crate::io::Io;
-use crate::output::document;
+use crate::listing;
 use crate::output::table::Table;
 
 /// What is asked for.
@@ -84,26 +84,15 @@ fn print<T: Serialize>(
     args: &GetArgs,
     io: &mut Io<'_>,
 ) -> Result<Exit, CliError> {
-    let items = serde_json::json!({ "items": rows });
-    if let Some(text) = args.output.of_paths(&items, args.no_headers) {
-        io.out(&text)?;
-        return Ok(Exit::Done);
-    }
-    match args.output.plain() {
-        Format::Json => io.out(&document::json(&items))?,
-        Format::Yaml => io.out(&document::yaml(&items))?,
-        Format::Name => io.out(&lines.filter_map(|line| line.first().map(|name| format!("{name}\n"))).collect::<String>())?,
-        Format::Table | Format::Wide => {
-            let mut table = Table::new(headers);
-            lines.for_each(|line| table.row(line));
-            let text = table.render_in(io.colour(), args.no_headers);
-            if text.is_empty() {
-                io.remark(format_args!("No {what} found."));
-            }
-            io.out(&text)?;
-        }
-    }
-    Ok(Exit::Done)
+    let lines: Vec<Vec<String>> = lines.collect();
+    let names = lines.iter().filter_map(|line| line.first().map(|name| format!("{name}\n"))).collect();
+    let colour = io.colour();
+    let table = || {
+        let mut table = Table::new(headers);
+        lines.into_iter().for_each(|line| table.row(line));
+        table.render_in(colour, args.no_headers)
+    };
+    listing::print(what, &serde_json::json!({ "items": rows }), names, table, args, io)
 }
 
 /// The newest set of voters, by node.

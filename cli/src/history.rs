@@ -4,7 +4,7 @@ use clap::Args;
 use cluster_schemas::App;
 use cluster_schemas::api::{AppView, List};
 use cluster_schemas::app::Metadata;
-use cluster_schemas::history::{Audit, AuditOutcome, Revision, RevisionChange};
+use cluster_schemas::history::{Audit, Revision, RevisionChange};
 use cluster_schemas::plan::{Change, PlanOptions, PlanRequest};
 use jiff::Timestamp;
 use serde_json::json;
@@ -81,12 +81,7 @@ fn revisions(app: Option<&str>, args: &GetArgs, client: &Client, io: &mut Io<'_>
         let mut table = Table::new(&columns);
         let or_none = |text: Option<&str>| text.filter(|text| !text.is_empty()).unwrap_or(NONE).to_owned();
         for one in &list.items {
-            let change = match one.change {
-                RevisionChange::Created => "created",
-                RevisionChange::Changed => "changed",
-                RevisionChange::Deleted => "deleted",
-                RevisionChange::Found => "found",
-            };
+            let change = one.change.as_str();
             let who = or_none(Some(one.who.shown()));
             let source = or_none(one.source_revision.as_deref());
             let mut row = vec![one.app.clone(), one.revision.to_string(), change.to_owned(), who, source, age(Some(&one.at), now)];
@@ -95,7 +90,7 @@ fn revisions(app: Option<&str>, args: &GetArgs, client: &Client, io: &mut Io<'_>
             }
             table.row(row);
         }
-        table
+        table.render(args.no_headers)
     };
     let names = list.items.iter().map(|one| format!("revision/{}/{}\n", one.app, one.revision)).collect();
     listing::print("revisions", &json!({ "items": list.items }), names, table, args, io)
@@ -115,11 +110,7 @@ fn audit(object: Option<&str>, args: &GetArgs, client: &Client, io: &mut Io<'_>)
         }
         let mut table = Table::new(&columns);
         for one in &list.items {
-            let outcome = match one.outcome {
-                AuditOutcome::Done => "done",
-                AuditOutcome::Refused => "refused",
-                AuditOutcome::Unknown => "unknown",
-            };
+            let outcome = one.outcome.as_str();
             let who = one.who.shown().to_owned();
             let mut row =
                 vec![age(Some(&one.at), now), who, one.object.clone(), one.request.clone(), outcome.to_owned(), one.status.to_string()];
@@ -130,7 +121,7 @@ fn audit(object: Option<&str>, args: &GetArgs, client: &Client, io: &mut Io<'_>)
             }
             table.row(row);
         }
-        table
+        table.render(args.no_headers)
     };
     let names = list.items.iter().map(|one| format!("audit/{}\n", one.sequence)).collect();
     listing::print("audit", &json!({ "items": list.items, "missed": list.missed }), names, table, args, io)
@@ -196,16 +187,13 @@ pub(crate) fn undo(args: &UndoArgs, client: &Client, io: &mut Io<'_>) -> Result<
         io.note(format_args!("error: app/{name} was made anew meanwhile; nothing was written"));
         return Ok(Exit::Failed);
     }
-    let (number, revisions) = (target.revision, plan.basis.clone());
     if args.dry_run {
-        let exit = if plan.refusals.is_empty() { Exit::Done } else { Exit::Failed };
-        diff::print(asked, plan, VersionFormat::Table, None, io)?;
-        return Ok(exit);
+        return diff::preview(asked, plan, VersionFormat::Table, io);
     }
-    asked.request.basis = Some(revisions);
+    asked.request.basis = Some(plan.basis);
     let exit = apply::send(client, &asked, io)?.map_or(Exit::Failed, |(exit, _)| exit);
     if exit == Exit::Done {
-        io.remark(format_args!("app/{name} is what it was at revision {number}"));
+        io.remark(format_args!("app/{name} is what it was at revision {}", target.revision));
     }
     Ok(exit)
 }

@@ -6,29 +6,29 @@ use crate::args::{Format, GetArgs};
 use crate::error::{CliError, Exit};
 use crate::io::Io;
 use crate::output::document;
-use crate::output::table::Table;
 
-/// Prints `value`, whose `items` they are, as `args` ask: `names` with `-o name`, the table for people. `what` they are is said where there
+/// Prints `value`, whose `items` they are, as `args` ask: `names` with `-o name`, the table (empty without rows) for people. `what` they are is said where there
 /// are none.
 pub(crate) fn print(
     what: &str,
     value: &Value,
     names: String,
-    table: impl FnOnce() -> Table,
+    table: impl FnOnce() -> String,
     args: &GetArgs,
     io: &mut Io<'_>,
 ) -> Result<Exit, CliError> {
-    let none = value["items"].as_array().is_none_or(Vec::is_empty);
     let text = match (args.output.of_paths(value, args.no_headers), args.output.plain()) {
         (Some(text), _) => text,
         (None, Format::Json) => document::json(value),
         (None, Format::Yaml) => document::yaml(value),
         (None, Format::Name) => names,
-        (None, Format::Table | Format::Wide) if none => {
-            io.remark(format_args!("No {what} found."));
-            String::new()
+        (None, Format::Table | Format::Wide) => {
+            let text = table();
+            if text.is_empty() {
+                io.remark(format_args!("No {what} found."));
+            }
+            text
         }
-        (None, Format::Table | Format::Wide) => table().render(args.no_headers),
     };
     io.out(&text)?;
     Ok(Exit::Done)

@@ -22,20 +22,17 @@ const VARIABLE: &str = "CLUSTERCTL_COMPLETE";
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Most names that are offered.
 const NAMES_MAX: usize = 1000;
-/// Kinds of objects that have names, as users write them.
-const KINDS: [(&str, Kind); 6] = [
-    ("app", Kind::App),
-    ("apps", Kind::App),
-    ("assignment", Kind::Assignment),
-    ("assignments", Kind::Assignment),
-    ("node", Kind::Node),
-    ("nodes", Kind::Node),
-];
+/// Commands whose arguments are kinds and names.
+const VERBS: [&str; 5] = ["get", "describe", "delete", "wait", "edit"];
 /// What `get` lists besides.
 const LISTS: [&str; 8] = ["audit", "events", "failovers", "leases", "revisions", "rings", "sets", "voters"];
 
 /// Answers a shell, where one asks.
 pub(crate) fn answer(arguments: &[OsString]) -> bool {
+    // Every command begins here: nothing is looked up unless it has to be.
+    if std::env::var_os(VARIABLE).is_none() {
+        return false;
+    }
     let folder = std::env::current_dir().ok();
     let asked = clap_complete::CompleteEnv::with_factory(|| completed(Cli::command())).var(VARIABLE);
     asked.try_complete(arguments.iter().cloned(), folder.as_deref()).unwrap_or(false)
@@ -72,18 +69,18 @@ fn offered(typed: &OsStr, names: impl Fn(&str) -> Vec<String>) -> Vec<Completion
 
 /// After a kind its names, `KIND/` with its names, else the kinds.
 fn objects(typed: &str) -> Vec<String> {
-    let kind = |word: &str| KINDS.iter().find(|(known, _)| *known == word).map(|(_, kind)| *kind);
     if let Some((word, _)) = typed.split_once('/') {
-        return kind(word).map(of).unwrap_or_default().into_iter().map(|name| format!("{word}/{name}")).collect();
+        return Kind::known(word).map(of).unwrap_or_default().into_iter().map(|name| format!("{word}/{name}")).collect();
     }
     let words = before();
-    let (verb, kinds) = (words.iter().position(|word| ["get", "describe", "delete", "wait", "edit"].contains(&word.as_str())), &words);
-    let after = verb.and_then(|verb| kinds.get(verb + 1..)).unwrap_or_default();
-    if let Some(kind) = after.iter().find_map(|word| kind(word)) {
+    let mut words = words.iter().map(String::as_str).skip_while(|word| !VERBS.contains(word));
+    let verb = words.next();
+    if let Some(kind) = words.find_map(Kind::known) {
         return of(kind);
     }
-    let of_get = if verb.and_then(|verb| words.get(verb)).is_some_and(|verb| verb == "get") { &LISTS[..] } else { &[] };
-    KINDS.iter().map(|(word, _)| *word).chain(of_get.iter().copied()).map(ToOwned::to_owned).collect()
+    let lists = if verb == Some("get") { &LISTS[..] } else { &[] };
+    let kinds = Kind::ALL.into_iter().flat_map(|kind| [kind.singular(), kind.plural()]);
+    kinds.chain(lists.iter().copied()).map(ToOwned::to_owned).collect()
 }
 
 /// The words of the line that is typed: those that the shell hands over after `--`.

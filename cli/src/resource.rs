@@ -56,12 +56,20 @@ impl Kind {
         .and_then(serde_json::Value::as_str)
     }
 
+    /// All kinds, in the order of their names.
+    pub(crate) const ALL: [Self; 3] = [Self::App, Self::Assignment, Self::Node];
+
+    /// The kind that a word is for.
+    pub(crate) fn known(word: &str) -> Option<Self> {
+        WORDS.iter().find(|(known, _)| *known == word).map(|(_, kind)| *kind)
+    }
+
     fn parse(word: &str, allowed: &[Self]) -> Result<Self, CliError> {
         let lower = word.to_ascii_lowercase();
-        let words = || WORDS.iter().filter(|(_, kind)| allowed.contains(kind));
-        if let Some((_, kind)) = words().find(|(known, _)| *known == lower) {
-            return Ok(*kind);
+        if let Some(kind) = Self::known(&lower).filter(|kind| allowed.contains(kind)) {
+            return Ok(kind);
         }
+        let words = || WORDS.iter().filter(|(_, kind)| allowed.contains(kind));
         let plurals: Vec<&str> = allowed.iter().map(|kind| kind.plural()).collect();
         let known = format!("known here: {}", plurals.join(", "));
         let hint = match (habits::kind(&lower), suggest::similar(&lower, words().map(|(known, _)| *known))) {

@@ -70,7 +70,7 @@ pub(crate) fn list(names: &[String], args: &GetArgs, client: &Client, io: &mut I
             let cells = [ring.partitions.to_string(), confirmed.to_string(), ring.unowned.len().to_string(), ring.owners.len().to_string()];
             table.row([ring.app.clone()].into_iter().chain(cells).chain([ring.version.to_string()]).collect());
         }
-        table
+        table.render(args.no_headers)
     };
     let words = all.iter().map(|ring| format!("ring/{}\n", ring.app)).collect();
     listing::print("rings", &json!({ "items": all }), words, table, args, io)?;

@@ -1,35 +1,24 @@
 //! Certificates for `https`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Target};
 
 /// What the system trusts, on Debian and its kin.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Longest file, in bytes: the system's list has some 200 KiB.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// Files with certificates, in PEM.
-#[derive(Debug, Default)]
-pub(crate) struct TlsFiles {
-    /// Who signed those of controllers; absent: whom the system trusts.
-    pub(crate) ca: Option<PathBuf>,
-    /// One's own, then those of authorities in between.
-    pub(crate) certificate: Option<PathBuf>,
-    /// Its key.
-    pub(crate) key: Option<PathBuf>,
-}
-
-/// Reads them.
+/// Reads the certificates of a target, in PEM; without authorities of its own those that the system trusts.
 ///
 /// # Errors
 /// A file that cannot be read or has nothing to use in it.
-pub(crate) fn load(files: &TlsFiles) -> Result<TlsConfig, ConfigError> {
-    let roots = certificates("the file of authorities", files.ca.as_deref().unwrap_or(Path::new(SYSTEM_ROOTS)))?;
-    let own = match (&files.certificate, &files.key) {
+pub(crate) fn load(target: &Target) -> Result<TlsConfig, ConfigError> {
+    let roots = certificates("the file of authorities", target.ca_file.as_deref().unwrap_or(Path::new(SYSTEM_ROOTS)))?;
+    let own = match (&target.cert_file, &target.key_file) {
         (Some(certificate), Some(key)) => {
             let chain = certificates("the certificate", certificate)?;
             let bytes = read("the key", key)?;

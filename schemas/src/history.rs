@@ -88,6 +88,19 @@ pub enum RevisionChange {
     Found,
 }
 
+impl RevisionChange {
+    /// The word users read.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Deleted => "deleted",
+            Self::Found => "found",
+        }
+    }
+}
+
 impl Revision {
     /// The revision that `app`, as stored, is; its number is set by who stores it.
     #[must_use]
@@ -152,6 +165,18 @@ pub enum AuditOutcome {
     Refused,
     /// The store did not answer: it may have been written.
     Unknown,
+}
+
+impl AuditOutcome {
+    /// The word users read.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// Answer of `GET /v1/audit`.
