@@ -91,7 +91,8 @@ pub(crate) enum DbCommand {
         #[arg(long, value_name = "NODE")]
         node: Option<String>,
     },
-    /// Let a promotion go on that `maxLag` or `confirm` holds back: what is on no node that answers is lost
+    /// Let a promotion go on that `maxLag` or `confirm` holds back: what is on no node that answers is lost. Or let a file count that was put
+    /// in the place of the database: all replicas become like it
     AcceptLoss {
         /// Name of the App
         app: String,
@@ -216,7 +217,9 @@ fn verify(app: &str, only: Option<&str>, client: &Client, io: &mut Io<'_>) -> Re
 
 fn accept_loss(app: &str, yes: bool, client: &Client, io: &mut Io<'_>) -> Result<Exit, CliError> {
     if !yes {
-        io.note("Transactions that are on no node that answers would be lost. Say --yes to vouch for it.");
+        io.note(
+            "Transactions that are on no node that answers, or that are not in a replaced file, would be lost. Say --yes to vouch for it.",
+        );
         return Ok(Exit::Failed);
     }
     let node: DatabaseNode =

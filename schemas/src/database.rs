@@ -142,7 +142,7 @@ pub enum DatabaseAsk {
         /// Longest wait.
         timeout_ms: u64,
     },
-    /// An operator accepts the loss that holds a promotion back. The answer is [`DatabaseNode`].
+    /// An operator accepts the loss that holds a promotion back, or the file that took the place of the database. The answer is [`DatabaseNode`].
     AcceptLoss,
     /// [`DatabaseDivergence`] with this name.
     Divergence {

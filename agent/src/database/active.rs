@@ -274,7 +274,11 @@ impl Task {
                 "the database is looked at again without its application: {}",
                 cluster_telemetry::chain(error)
             );
-            retired = host.retire(now_ms(), ship);
+            // Where the file is gone, the replica's is made for the same user.
+            retired = match super::place::prepare(&self.setup.name.path, &self.setup.owner) {
+                Ok(()) => host.retire(now_ms(), ship),
+                Err(why) => return self.close_place(&why),
+            };
         }
         if let Err(error) = retired {
             // It holds up nobody: the lease goes, and what is here is sorted out as a replica.

@@ -164,13 +164,9 @@ impl Task {
                 Ok(()) => return,
                 Err(why) => DatabaseAnswer::Refused(why),
             },
-            Some(DatabaseAsk::AcceptLoss) => match &mut self.promoting {
-                Some(promoting) => {
-                    warn!(app = self.setup.name.app, "an operator accepts that transactions are lost");
-                    promoting.override_loss();
-                    DatabaseAnswer::Node(self.node())
-                }
-                None => DatabaseAnswer::Refused("no promotion is held back on this node".to_owned()),
+            Some(DatabaseAsk::AcceptLoss) => match self.accept_loss() {
+                Ok(()) => DatabaseAnswer::Node(self.node()),
+                Err(why) => DatabaseAnswer::Refused(why),
             },
             Some(DatabaseAsk::Divergence { name }) => {
                 self.divergence(&name).map_or_else(DatabaseAnswer::Refused, DatabaseAnswer::Divergence)
@@ -211,6 +207,31 @@ impl Task {
             sqlite: version.map(|v| format!("{}.{}.{}", v / 1_000_000, v / 1000 % 1000, v % 1000)).unwrap_or_default(),
             divergences: host.and_then(|host| divergence::list(host.member().log().storage()).ok()).unwrap_or_default(),
         }
+    }
+
+    /// An operator's word: a promotion goes on without those who do not answer, or the file that lies here now counts.
+    fn accept_loss(&mut self) -> Result<(), String> {
+        if let Some(promoting) = &mut self.promoting {
+            warn!(app = self.setup.name.app, "an operator accepts that transactions are lost");
+            promoting.override_loss();
+            return Ok(());
+        }
+        let Some(host) = &mut self.host else { return Err(closed()) };
+        let replaced = self.trouble.as_ref().is_some_and(|trouble| matches!(trouble.reason, "DatabaseReplaced" | "DatabaseDeleted"));
+        if !replaced && !host.is_foreign() {
+            return Err("no promotion is held back on this node".to_owned());
+        }
+        let path = &self.setup.name.path;
+        if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
+            return Err(format!("there is no database at {}: let the application make one first, or switch over", path.display()));
+        }
+        host.adopt_file().map_err(|error| format!("it cannot be noted that this file counts: {error}"))?;
+        warn!(app = self.setup.name.app, "an operator accepts that the file counts as it is now");
+        if !matches!(self.stage, Stage::Active(_)) {
+            self.host = None;
+        }
+        self.retry_at = None;
+        Ok(())
     }
 
     fn divergence(&self, name: &str) -> Result<DatabaseDivergence, String> {

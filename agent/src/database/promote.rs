@@ -232,6 +232,8 @@ impl Task {
                 self.trouble("NeedsSnapshot", cluster_telemetry::chain(&error));
                 self.not_here(epoch);
             }
+            // The replica's file is not what it was: it is opened anew.
+            Err(error @ HostError::Apply(_)) => self.close(&error),
             Err(error) => {
                 self.host_failed(&error);
                 // Whatever of the start is in the log is gone on with at the next try.

@@ -299,6 +299,16 @@ impl Task {
     /// Nothing more can be done with it as it is: it is opened anew, after a pause.
     pub(super) fn close(&mut self, error: &HostError) {
         self.host_failed(error);
+        self.shut();
+    }
+
+    /// The same, where its folder is not what it should be.
+    pub(super) fn close_place(&mut self, error: &place::PlaceError) {
+        self.failed(error.reason(), error);
+        self.shut();
+    }
+
+    fn shut(&mut self) {
         self.host = None;
         (self.fetch, self.promoting, self.following, self.retiring) = (None, None, None, None);
         self.stage = Stage::Closed;

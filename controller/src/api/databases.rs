@@ -52,12 +52,17 @@ async fn all(api: &Api, name: &str) -> Result<Vec<DatabaseNode>, ApiError> {
     Ok(join_all(nodes.iter().map(ask)).await)
 }
 
-/// The node on which it is active; a promotion that is held back where `promoting`.
+/// What an active says of a file that is not the one it had: only an operator can say that it counts.
+const NOT_THE_FILE: [&str; 2] = ["DatabaseReplaced", "DatabaseDeleted"];
+
+/// The node on which it is active; where `promoting`, one whose promotion is held back, or whose file is not the one it had.
 async fn leading(api: &Api, name: &str, promoting: bool) -> Result<String, ApiError> {
     let roles: &[&str] = if promoting { &["Promoting"] } else { &["Active", "Waiting"] };
     let nodes = all(api, name).await?;
-    let found = nodes.iter().filter(|node| roles.contains(&node.role.as_str())).max_by_key(|node| node.observed.epoch);
-    let what = if promoting { "no promotion is held back" } else { "no node is active" };
+    let waits = |node: &DatabaseNode| promoting && NOT_THE_FILE.contains(&node.observed.reason.as_str());
+    let of_role = |node: &DatabaseNode| roles.contains(&node.role.as_str());
+    let found = nodes.iter().filter(|node| of_role(node) || waits(node)).max_by_key(|node| (of_role(node), node.observed.epoch));
+    let what = if promoting { "no promotion is held back, and no file was replaced," } else { "no node is active" };
     found.map(|node| node.node.clone()).ok_or_else(|| ApiError::conflict(format!("{what} for App {name:?}")))
 }
 

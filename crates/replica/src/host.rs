@@ -90,6 +90,8 @@ pub struct Host {
     limits: Limits,
     file: FileRole,
     shipped: Position,
+    /// What lies at the path is neither the application's database nor a replica of it.
+    foreign: bool,
     /// Where the log was when the replica was made durable last: bytes and transactions.
     durable: (u64, u64),
 }
@@ -100,9 +102,9 @@ impl Host {
     pub fn open(state: &Path, options: Options, node: &str, db: DbId, limits: Limits, now_ms: u64) -> Result<Self, HostError> {
         let storage = Directory::open(state).map_err(|why| ApplyError::File { path: state.to_owned(), why })?;
         let mut member = Member::open(storage, node, db, limits)?;
-        let file = open_file(&mut member, &options, now_ms)?;
+        let (file, foreign) = open_file(&mut member, &options, now_ms)?;
         let shipped = member.position();
-        Ok(Self { member, options, limits, file, shipped, durable: (0, 0) })
+        Ok(Self { member, options, limits, file, shipped, foreign, durable: (0, 0) })
     }
 
     /// Log and lineage: for [`Member::seal`], positions and chains.
@@ -144,6 +146,7 @@ impl Host {
     pub fn settle(&mut self) -> Result<Option<Position>, HostError> {
         let confirm = self.member.sync()?;
         if let FileRole::Replica(replica) = &mut self.file {
+            replica.check()?;
             loop {
                 let before = replica.position();
                 match replica.apply(self.member.log()) {
@@ -247,6 +250,7 @@ impl Host {
             _ => self.member.placed()?,
         }
         self.file = FileRole::Replica(Box::new(replica));
+        self.foreign = false;
         Ok(true)
     }
 
@@ -278,7 +282,7 @@ impl Host {
                 Ok(())
             }
             Err(error) => {
-                self.file = open_file(&mut self.member, &self.options, now_ms)?;
+                (self.file, self.foreign) = open_file(&mut self.member, &self.options, now_ms)?;
                 Err(error.into())
             }
         }
@@ -322,7 +326,7 @@ impl Host {
             self.member.sync()?;
         }
         self.file = FileRole::Lost;
-        self.file = open_file(&mut self.member, &self.options, now_ms)?;
+        (self.file, self.foreign) = open_file(&mut self.member, &self.options, now_ms)?;
         self.unshipped(ship)
     }
 
@@ -345,12 +349,25 @@ impl Host {
         Ok(true)
     }
 
-    /// Makes room for the active's database where a file lies that was there before anything was replicated: it gets another name, with its
-    /// write-ahead log, and that name is given. `None`: there is no such file.
+    /// Whether what lies at the path, while nothing is applied or followed, is another file than the application had.
+    pub fn is_foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// An operator's word: the file that lies at the path now is the application's database, although it is not the one that was followed
+    /// ([`CaptureError::Replaced`]). [`Self::resume`] compares it with what was known, and what differs becomes the next transaction.
+    pub fn adopt_file(&mut self) -> std::io::Result<()> {
+        let db = self.member.db();
+        Capture::adopt(self.member.log_mut(), db)
+    }
+
+    /// Makes room for the active's database where a file lies that was there before anything was replicated, or that took the place of the
+    /// application's: it gets another name, with its write-ahead log, and that name is given. `None`: there is no such file.
     pub fn set_aside(&mut self, now_ms: u64) -> std::io::Result<Option<PathBuf>> {
         let untouched = self.member.chain().starts().is_empty() && self.member.position() == Position::default();
         let path = &self.options.path;
-        if !matches!(self.file, FileRole::Lost) || !untouched || std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
+        let ours = !untouched && !self.foreign;
+        if !matches!(self.file, FileRole::Lost) || ours || std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
             return Ok(None);
         }
         let aside = beside(path, &format!(".before-{now_ms}"));
@@ -401,23 +418,28 @@ impl Host {
     }
 }
 
-/// The file as a replica, wherever it is; what only its write-ahead log has goes into the log first.
-fn open_file(member: &mut Member<Directory>, options: &Options, now_ms: u64) -> Result<FileRole, HostError> {
+/// The file as a replica, wherever it is; what only its write-ahead log has goes into the log first. Also, whether it is another file than the
+/// application had: that is no replica, and nothing of it goes into the log.
+fn open_file(member: &mut Member<Directory>, options: &Options, now_ms: u64) -> Result<(FileRole, bool), HostError> {
     let db = member.db();
     match Replica::open(&options.path, db, member.log()) {
-        Ok(replica) => return Ok(FileRole::Replica(Box::new(replica))),
+        Ok(replica) => return Ok((FileRole::Replica(Box::new(replica)), false)),
         Err(ApplyError::Unknown { .. }) => {}
         Err(error) => return Err(error.into()),
     }
     let captured = member.log().entries().next_back().is_some_and(|entry| entry.mark.is_some());
     let sums = if captured && !member.is_stale() { crate::sums::at_head(member.log(), db)? } else { None };
-    let Some(sums) = sums else { return Ok(FileRole::Lost) };
+    let Some(sums) = sums else { return Ok((FileRole::Lost, false)) };
     // Nobody else has the file open: this is the old write-ahead log of an earlier tenure of ours.
-    drop(Capture::resume(options.clone(), db, member.log_mut(), Some(sums), now_ms)?);
+    match Capture::resume(options.clone(), db, member.log_mut(), Some(sums), now_ms) {
+        Ok(capture) => drop(capture),
+        Err(CaptureError::Replaced(_) | CaptureError::Deleted(_)) => return Ok((FileRole::Lost, true)),
+        Err(error) => return Err(error.into()),
+    }
     member.sync()?;
     match Replica::open(&options.path, db, member.log()) {
-        Ok(replica) => Ok(FileRole::Replica(Box::new(replica))),
-        Err(ApplyError::Unknown { .. }) => Ok(FileRole::Lost),
+        Ok(replica) => Ok((FileRole::Replica(Box::new(replica)), false)),
+        Err(ApplyError::Unknown { .. }) => Ok((FileRole::Lost, false)),
         Err(error) => Err(error.into()),
     }
 }

@@ -110,3 +110,57 @@ fn what_is_durable_makes_the_database_anew_across_a_crash_and_a_purged_stream() 
     let (said, found) = restored("from-snapshot.db");
     assert!(said.contains("from snapshot e") && found == written, "{said}: {found:?}");
 }
+
+/// The file is removed and the application starts anew, with an empty one: nobody gets that, until somebody decides what counts.
+#[test]
+fn a_deleted_database_is_told_and_never_replicated_as_an_empty_one() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let dev = Dev::start(&home.path().join("dev"), &["--nodes", "2", "--lease", "3s"]);
+    dev.apply(&repository().join("manifests/examples/notes.yaml"));
+    let mut written: Vec<String> = Vec::new();
+    for number in 0..10 {
+        written.push(format!("note-{number}"));
+        note(&dev, &written[number]);
+    }
+    dev.until("a standby to have all of it", || dev.run(&["db", "sync", "notes"]).status.success().then_some(()));
+    let vip = format!("http://{}:8100", dev.vip("0.120"));
+    let asked = || Some((get(&vip)?["node"].as_str()?.to_owned(), get(&vip)?["pid"].as_i64()?));
+    let (active, pid) = dev.until("an answer", asked);
+    let file = |node: &str| dev.folder.join("nodes").join(node).join("data/data/notes.db");
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::remove_file(file(&active).with_file_name(format!("notes.db{suffix}"))).expect("a file of the database");
+    }
+    let process = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).expect("a signal");
+    let node = dev.until("the application again", || asked().filter(|(_, now)| *now != pid)).0;
+    assert_eq!(node, active, "it is started again where it was");
+    note(&dev, "in another file");
+    let replicated = || {
+        let app = dev.app("notes");
+        let conditions = app["status"]["conditions"].as_array()?.clone();
+        conditions.into_iter().find(|condition| condition["type"] == "Replicated")
+    };
+    let reason = |wanted: &str| {
+        let is = |c: &Value| c["status"] == "False" && c["reason"] == wanted;
+        dev.until(wanted, || replicated().filter(is).map(drop));
+    };
+    reason("DatabaseReplaced");
+    let standby = if active == "n1" { "n2" } else { "n1" };
+    assert_eq!(notes(&file(standby)), written);
+    assert!(!dev.run(&["db", "sync", "notes", "--timeout", "1s"]).status.success(), "what is in the other file is on no standby");
+
+    // The standby has what counts; what was written into the other file stays beside it.
+    dev.ok(&["switchover", "notes", "--to", standby, "--timeout", "60s"]);
+    let listed = || {
+        let listed = get(&format!("{vip}/notes"))?;
+        Some(listed.as_array()?.iter().map(|note| note["text"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>())
+    };
+    dev.until("what was written before", || listed().filter(|listed| *listed == written));
+    dev.until("the old active to have it", || (file(&active).exists() && notes(&file(&active)) == written).then_some(()));
+    let folder = std::fs::read_dir(file(&active).parent().expect("a folder")).expect("a listing").flatten();
+    let aside = folder.map(|entry| entry.path()).find(|path| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.starts_with("notes.db.before-") && !name.ends_with("-wal") && !name.ends_with("-shm")
+    });
+    assert_eq!(notes(&aside.expect("what was written into the other file")), ["in another file"]);
+}

@@ -11,6 +11,7 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -62,6 +63,9 @@ pub enum ApplyError {
         /// What its pages sum up to.
         checksum: u64,
     },
+    /// Another file has its name, or none has. Open what is there anew.
+    #[error("the replica {0} was deleted or replaced by another file")]
+    Replaced(PathBuf),
     /// The pages do not sum up to what the active had. Nothing was applied.
     #[error("transaction {tx} leads to checksum {found:016x} here, {expected:016x} at the active")]
     Checksum {
@@ -109,7 +113,7 @@ impl From<LogError> for ApplyError {
 pub struct Replica {
     connection: Connection,
     // Outlives the connection: closing it drops SQLite's locks.
-    _file: File,
+    file: File,
     path: PathBuf,
     db: DbId,
     size: Option<PageSize>,
@@ -131,6 +135,17 @@ impl Replica {
     /// Size of its pages; `None` before it has any.
     pub fn page_size(&self) -> Option<PageSize> {
         self.size
+    }
+
+    /// Whether its name still means it. A replica whose file is gone would take transactions into nowhere.
+    pub fn check(&self) -> Result<(), ApplyError> {
+        let failed = |why| ApplyError::File { path: self.path.clone(), why };
+        let held = self.file.metadata().map_err(failed)?;
+        match std::fs::metadata(&self.path) {
+            Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => Ok(()),
+            Err(why) if why.kind() != std::io::ErrorKind::NotFound => Err(failed(why)),
+            _ => Err(ApplyError::Replaced(self.path.clone())),
+        }
     }
 
     /// The file.

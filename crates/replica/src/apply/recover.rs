@@ -59,7 +59,7 @@ impl Replica {
         let pages: PageNo = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(sqlite)?;
         let size = size.filter(|_| pages > 0);
         let mut replica =
-            Self { connection, _file: file, path: path.to_owned(), db, size, sums: PageSums::default(), position: Position::default() };
+            Self { connection, file, path: path.to_owned(), db, size, sums: PageSums::default(), position: Position::default() };
         if let Some(size) = size
             && replica.is_blank(size, pages)?
         {

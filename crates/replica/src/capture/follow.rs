@@ -3,21 +3,53 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{CHECKPOINT_REGARDLESS, Capture, CaptureError, KEEP_SUMS_BYTES, KEEP_SUMS_TRANSACTIONS};
+use super::{CHECKPOINT_REGARDLESS, Capture, CaptureError, KEEP_SUMS_BYTES, KEEP_SUMS_TRANSACTIONS, NOTE_CHECKPOINTS, identity};
+use crate::header::{DatabaseHeader, HEADER_LEN};
 use crate::log::{LogError, TransactionLog};
 use crate::page::page_sum;
 use crate::storage::Storage;
 use crate::sums::SumsError;
 use crate::transaction::{GroupWriter, Kind};
-use crate::wal::{Resume, WalError, WalIndex, WalReader, WalTransaction};
+use crate::wal::{ReadAt as _, Resume, WalError, WalIndex, WalReader, WalTransaction};
+
+/// Looks at a header before it counts as that of another database, and the pause between them.
+const LOOKS: u32 = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 impl Capture {
     /// Appends all that was committed since. How many transactions. `now_ms`: the wall clock, for figures.
     pub fn poll<S: Storage>(&mut self, log: &mut TransactionLog<S>, now_ms: u64) -> Result<u64, CaptureError> {
-        for held in [&self.file, &self.wal, &self.shm] {
+        if let Err(error) = self.file.check() {
+            identity::gone(log.storage_mut(), self.db)?;
+            return Err(error);
+        }
+        if let Err(error) = self.look_at_header() {
+            if matches!(error, CaptureError::Replaced(_)) {
+                identity::suspect(log.storage_mut(), self.db)?;
+            }
+            return Err(error);
+        }
+        for held in [&self.wal, &self.shm] {
             held.check()?;
         }
         self.follow(log, now_ms)
+    }
+
+    /// The file was not cut, nor an older copy written over it: its change counter never goes back, whatever of the write-ahead log is in it.
+    fn look_at_header(&mut self) -> Result<(), CaptureError> {
+        let mut bytes = [0; HEADER_LEN];
+        // A checkpoint may be writing page 1 just now: what looks wrong is looked at again.
+        for _ in 0..LOOKS {
+            let read = self.file.file.read_at(0, &mut bytes);
+            let count = read.map_err(|why| CaptureError::Unreadable { path: self.options.path.clone(), why })?;
+            let counter = bytes.get(24..28).and_then(|four| four.try_into().ok()).map_or(0, u32::from_be_bytes);
+            if count == HEADER_LEN && !identity::went_back(self.on_disk, counter) {
+                self.on_disk = counter;
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Err(CaptureError::Replaced(self.options.path.clone()))
     }
 
     pub(super) fn follow<S: Storage>(&mut self, log: &mut TransactionLog<S>, now_ms: u64) -> Result<u64, CaptureError> {
@@ -90,6 +122,9 @@ impl Capture {
                 continue;
             }
             reader.page(*frame, &mut data)?;
+            if *page == 1 {
+                self.counter.0 = DatabaseHeader::parse(&data).map_or(self.counter.0, |header| header.change_counter);
+            }
             sums.insert(*page, page_sum(*page, &data));
             if let Some(chunk) = writer.push(*page, &data)? {
                 bytes += chunk.len() as u64;
@@ -136,6 +171,7 @@ impl Capture {
             Ok(whole) => {
                 if whole {
                     self.keep_sums(log)?;
+                    self.note_counter(log, quiet)?;
                 }
                 Ok(true)
             }
@@ -145,6 +181,17 @@ impl Capture {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Notes the change counter, seldom while the application is busy.
+    fn note_counter<S: Storage>(&mut self, log: &mut TransactionLog<S>, quiet: Duration) -> Result<(), CaptureError> {
+        let due = quiet >= self.options.quiet || self.counters.checkpoints - self.noted_at >= NOTE_CHECKPOINTS;
+        if due && self.counter.0 != self.counter.1 {
+            identity::count(log.storage_mut(), self.db, self.counter.0)?;
+            self.counter.1 = self.counter.0;
+            self.noted_at = self.counters.checkpoints;
+        }
+        Ok(())
     }
 
     /// The database file holds everything up to the log's head, durably: now and then its checksums are kept, so that after a crash the log is

@@ -22,6 +22,7 @@
 mod error;
 mod files;
 mod follow;
+mod identity;
 mod open;
 mod scan;
 mod watch;
@@ -37,7 +38,10 @@ pub use files::beside;
 pub use scan::{SnapshotError, Verified};
 pub use watch::{POLL, SETTLE, Watch};
 
+use crate::header::DatabaseHeader;
+use crate::log::TransactionLog;
 use crate::page::PageSize;
+use crate::storage::Storage;
 use crate::sums::PageSums;
 use crate::transaction::{Compression, DbId};
 use crate::wal::{WalIndex, WalMark};
@@ -85,6 +89,9 @@ const KEEP_SUMS_BYTES: u64 = 64 << 20;
 /// The same in transactions.
 const KEEP_SUMS_TRANSACTIONS: u64 = 20_000;
 
+/// Whole checkpoints after which the change counter is noted again, where the application is never quiet.
+const NOTE_CHECKPOINTS: u64 = 64;
+
 /// Why pages had to be compared instead of frames read. Each is counted; none is silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resync {
@@ -96,6 +103,8 @@ pub enum Resync {
     Rewound,
     /// The transaction log had lost its tail, or was emptied for want of space.
     LogCut,
+    /// The file is not the one that was followed before, and an operator accepted it.
+    Adopted,
 }
 
 /// What a capture did since it was opened.
@@ -142,12 +151,23 @@ pub struct Capture {
     counters: Counters,
     /// Transactions and bytes counted when the checksums were kept last.
     kept: (u64, u64),
+    /// Highest change counter seen in page 1, and the one that is noted ([`identity`]).
+    counter: (u32, u32),
+    /// Checkpoints counted when it was noted last.
+    noted_at: u64,
+    /// The change counter in the file itself, as seen last.
+    on_disk: u32,
 }
 
 impl Capture {
     /// What it did.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// An operator's word: the file that lies at the path now counts, although it is not the one that was followed.
+    pub fn adopt<S: Storage>(log: &mut TransactionLog<S>, db: DbId) -> std::io::Result<()> {
+        identity::adopt(log.storage_mut(), db)
     }
 
     /// Size of the database's pages.
@@ -164,11 +184,16 @@ impl Capture {
     /// Below [`SAFE_VERSION`], two processes that checkpoint may lose a page; ours checkpoints inside the write lock only, which avoids it,
     /// the application's own processes among each other do not.
     pub fn writer_version(&self) -> Result<u32, CaptureError> {
+        Ok(self.header()?.map_or(0, |header| header.written_by))
+    }
+
+    /// The header as the reader sees it.
+    fn header(&self) -> Result<Option<DatabaseHeader>, CaptureError> {
         let page: Vec<u8> = self
             .reader
             .query_row("SELECT data FROM sqlite_dbpage WHERE pgno = 1", [], |row| row.get(0))
             .map_err(|why| CaptureError::sqlite(&self.options.path, why))?;
-        Ok(crate::header::DatabaseHeader::parse(&page).map_or(0, |header| header.written_by))
+        Ok(DatabaseHeader::parse(&page).ok())
     }
 
     /// A watch on its write-ahead log.

@@ -4,7 +4,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::files::{Held, beside, open_database};
-use super::{Capture, CaptureError, Counters, Options, Resync};
+use super::{Capture, CaptureError, Counters, Options, Resync, identity};
 use crate::lineage::Start;
 use crate::log::{Item, TransactionLog};
 use crate::page::PageSize;
@@ -26,6 +26,8 @@ impl Capture {
     ) -> Result<Self, CaptureError> {
         let record = encode_start(db, start)?;
         let mut capture = Self::open(options, db, sums)?;
+        // Before the start: a tenure without a note would take any file for its own.
+        identity::note(log.storage_mut(), db, &capture.options.path, capture.counter.0)?;
         capture.lock(|capture| {
             capture.mark = capture.here()?;
             log.append(&record, Some(capture.mark))?;
@@ -39,6 +41,9 @@ impl Capture {
     }
 
     /// Goes on in the epoch of the log's head. `sums`: the checksums at the head, `None` when they are lost (all pages are logged then).
+    ///
+    /// [`CaptureError::Replaced`] or [`CaptureError::Deleted`], again and again, where the file is not the one that was followed before:
+    /// nothing of it is logged until [`crate::host::Host::adopt_file`].
     pub fn resume<S: Storage>(
         options: Options,
         db: DbId,
@@ -47,11 +52,20 @@ impl Capture {
         now_ms: u64,
     ) -> Result<Self, CaptureError> {
         let known = sums.is_some();
+        let noted = identity::check(log.storage_mut(), db, &options.path)?;
         let mark = log.entries().next_back().and_then(|entry| entry.mark.map(|mark| (mark, matches!(entry.item, Item::Start(_)))));
         let mut capture = Self::open(options, db, sums.unwrap_or_default())?;
+        if let Some(noted) = noted
+            && !noted.accepted()
+            && identity::went_back(noted.counter, capture.counter.0)
+        {
+            identity::suspect(log.storage_mut(), db)?;
+            return Err(CaptureError::Replaced(capture.options.path.clone()));
+        }
         let mut cause = None;
         capture.lock(|capture| {
             cause = match mark {
+                _ if noted.is_some_and(|noted| noted.accepted()) => Some(Resync::Adopted),
                 _ if !known => Some(Resync::LogCut),
                 None => Some(Resync::LogCut),
                 // Begun, and ended before the first transaction got in.
@@ -67,6 +81,9 @@ impl Capture {
         })?;
         if let Some(cause) = cause {
             capture.resync(log, cause, now_ms)?;
+        }
+        if noted.is_none_or(|noted| noted.accepted()) {
+            identity::note(log.storage_mut(), db, &capture.options.path, capture.counter.0)?;
         }
         Ok(capture)
     }
@@ -89,7 +106,7 @@ impl Capture {
         let (wal, shm) = (Held::open(beside(&options.path, "-wal"))?, Held::open(beside(&options.path, "-shm"))?);
         let mark = WalMark { salt: [0; 2], frames: 0, sum: [0; 2] };
         let size = header.page_size;
-        Ok(Self {
+        let mut capture = Self {
             keeper,
             helper,
             reader,
@@ -105,7 +122,13 @@ impl Capture {
             pending: 0,
             counters: Counters::default(),
             kept: (0, 0),
-        })
+            counter: (0, 0),
+            noted_at: 0,
+            on_disk: header.change_counter,
+        };
+        let counter = capture.header()?.map_or(header.change_counter, |header| header.change_counter);
+        capture.counter = (counter, counter);
+        Ok(capture)
     }
 
     /// The end of what is committed.

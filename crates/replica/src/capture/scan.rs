@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::open::begin_read;
-use super::{Capture, CaptureError, Resync};
+use super::{Capture, CaptureError, Resync, identity};
 use crate::lineage::Position;
 use crate::log::TransactionLog;
 use crate::page::{PageNo, page_sum};
@@ -85,9 +85,12 @@ impl Capture {
         let (head, before) = (log.head(), log.head().checksum);
         let mut writer = GroupWriter::new(self.db, head.epoch, head.tx + 1, Kind::Change, self.size(), self.options.compression);
         let mut changed = BTreeMap::new();
+        let mut unchanged = 0_u64;
         let outcome = self.scan(|page, data| {
             let sum = page_sum(page, data);
             if self.sums.get(page) == Some(sum) {
+                // Page 1 of an empty database is like that of many another.
+                unchanged += u64::from(page > 1);
                 return Ok(());
             }
             changed.insert(page, sum);
@@ -104,6 +107,12 @@ impl Capture {
                 return Err(error);
             }
         };
+        let judged = !matches!(cause, Resync::First | Resync::Adopted);
+        if judged && identity::emptied(self.sums.pages(), commit, unchanged) {
+            log.abandon_group();
+            identity::suspect(log.storage_mut(), self.db)?;
+            return Err(CaptureError::Replaced(self.options.path.clone()));
+        }
         let pages = changed.len() as u64;
         let change = self.sums.change(self.size(), changed, commit);
         log.append(&writer.finish(commit, before, change.after, now_ms)?, Some(mark))?;

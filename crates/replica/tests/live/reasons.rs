@@ -65,6 +65,10 @@ fn a_database_replaced_or_deleted_under_us_is_named_and_taken_up_again() {
     }
     let mut app = Python::with_table(&pair.path());
     app.run("load(1)");
+    let head = pair.log.head();
+    assert_eq!(pair.resume(Some(sums.clone())).unwrap_err().reason(), "DatabaseReplaced");
+    assert_eq!(pair.log.head(), head);
+    Capture::adopt(&mut pair.log, DB).unwrap();
     pair.resume(Some(sums)).unwrap();
     pair.follow(&mut app, "load(1)");
     pair.assert_replica_equal();
