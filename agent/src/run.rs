@@ -235,6 +235,7 @@ pub async fn serve<U: Units, V: Vips>(
         state: Arc::new(SharedState::new(bus.clone(), &config.node)),
         followers: Arc::default(),
         rings: Arc::default(),
+        services: Arc::default(),
         grants: local::grants::Grants::default(),
         bus: bus.clone(),
         status: outputs.status.subscribe(),

@@ -6,12 +6,14 @@
 
 pub mod caller;
 pub mod events;
+pub mod followed;
 pub mod grants;
 mod locks;
 pub mod peer;
 mod problem;
 pub mod ring;
 mod selves;
+pub mod services;
 pub mod socket;
 pub mod state;
 #[cfg(test)]
@@ -67,6 +69,8 @@ pub struct Local {
     pub followers: Arc<state::follower::Followers>,
     /// The rings that are followed here.
     pub rings: Arc<ring::Rings>,
+    /// The services that are followed here.
+    pub services: Arc<services::Services>,
     /// What Apps let each other do.
     pub grants: grants::Grants,
     /// The agent's own user: processes of it that are of no App may ask for all, as root may.
@@ -82,6 +86,7 @@ pub fn router(local: Arc<Local>, locks: Option<Locks>) -> Router {
         .route("/v1/ring/{app}/owner", get(ring::owner))
         .merge(locks.map(locks::routes).unwrap_or_default())
         .route("/v1/self", get(selves::get))
+        .route("/v1/services/{app}", get(services::get))
         .fallback(|| async { LocalError::not_found("there is nothing at this path; see docs/local-api.md") })
         .method_not_allowed_fallback(|| async {
             LocalError::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "this path does not take that method")

@@ -1,28 +1,25 @@
 //! `/v1/ring`: who owns which partition, and where a key lives.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use cluster_bus::{Bucket, Bus, Change, Revised, Watch};
+use cluster_bus::{Bucket, Bus};
 use cluster_schemas::assignment::{OwnedPartitions, RingAssignment};
 use cluster_schemas::partition::partition_of;
-use cluster_schemas::{Assignment, Node, PartitionSet};
+use cluster_schemas::{Assignment, PartitionSet};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::caller::{Caller, Who};
+use super::followed::{self, Followed};
 use super::{Local, LocalError, events};
 
-/// What nobody asked for in so long is not followed any more.
-const KEPT: Duration = Duration::from_secs(600);
-/// How often that is looked at.
-const LOOK: Duration = Duration::from_secs(60);
 /// Longest wait for the first listing.
 const LIST_LIMIT: Duration = Duration::from_secs(2);
 
@@ -36,58 +33,19 @@ struct Part {
 
 /// All rings, as far as they are known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Known {
+pub struct Known {
     /// By node, then App; none before the first listing.
     parts: Option<BTreeMap<String, BTreeMap<String, Part>>>,
     addresses: BTreeMap<String, String>,
 }
 
 /// The rings that are followed, once somebody asked.
-#[derive(Debug, Default)]
-pub struct Rings(Mutex<Option<(watch::Sender<Known>, Instant)>>);
-
-impl Rings {
-    fn follow(self: &Arc<Self>, bus: &Bus) -> watch::Receiver<Known> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, used)) = held.as_mut() {
-            *used = Instant::now();
-            return known.subscribe();
-        }
-        let known = watch::Sender::new(Known::default());
-        *held = Some((known.clone(), Instant::now()));
-        let tasks = [tokio::spawn(assignments(bus.clone(), known.clone())), tokio::spawn(addresses(bus.clone(), known.clone()))];
-        let (rings, receiver) = (Arc::clone(self), known.subscribe());
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(LOOK).await;
-                let mut held = rings.0.lock().unwrap_or_else(PoisonError::into_inner);
-                if known.receiver_count() == 0 && held.as_ref().is_none_or(|(_, used)| used.elapsed() > KEPT) {
-                    *held = None;
-                    tasks.iter().for_each(tokio::task::JoinHandle::abort);
-                    return;
-                }
-            }
-        });
-        receiver
-    }
-}
-
-/// Follows a bucket and applies each change; a listing is applied as what was before, all gone, and the new.
-async fn each<T: Send + 'static>(mut watch: Watch<T>, mut apply: impl FnMut(Vec<(String, Option<T>)>, bool)) {
-    while let Some(change) = watch.next().await {
-        match change {
-            Change::Listed(all) => apply(all.into_iter().map(|(key, Revised { value, .. })| (key, Some(value))).collect(), true),
-            Change::Put { key, entry } => apply(vec![(key, Some(entry.value))], false),
-            Change::Deleted { key } => apply(vec![(key, None)], false),
-            Change::Unreadable { .. } => {}
-        }
-    }
-}
+pub type Rings = Followed<Known>;
 
 async fn assignments(bus: Bus, known: watch::Sender<Known>) {
     let watch = bus.open::<Assignment>(Bucket::Assignments).await.watch_checked("node.*");
     let part = |ring: &RingAssignment| Part { partitions: ring.partitions, version: ring.version, own: ring.own.clone() };
-    each(watch, |changes, all| {
+    followed::each(watch, |changes, all| {
         known.send_if_modified(|known| {
             let before = known.parts.clone();
             let parts = known.parts.get_or_insert_default();
@@ -107,17 +65,15 @@ async fn assignments(bus: Bus, known: watch::Sender<Known>) {
 }
 
 async fn addresses(bus: Bus, known: watch::Sender<Known>) {
-    let watch = bus.open::<Node>(Bucket::Nodes).await.watch_checked("*");
-    each(watch, |changes, all| {
+    followed::each_node(&bus, |changes, all| {
         known.send_if_modified(|known| {
             let before = known.addresses.clone();
             if all {
                 known.addresses.clear();
             }
             for (name, node) in changes {
-                let first = node.and_then(|node| node.addresses.into_values().flatten().next());
-                match first {
-                    Some(address) => drop(known.addresses.insert(name, address.split('/').next().unwrap_or_default().to_owned())),
+                match node.flatten() {
+                    Some(address) => drop(known.addresses.insert(name, address)),
                     None => drop(known.addresses.remove(&name)),
                 }
             }
@@ -170,7 +126,10 @@ fn table(known: &Known, app: &str) -> Option<Table> {
 
 /// Where rings are routed is no secret: every App of the node may ask for every ring.
 async fn follow(local: &Local, app: &str) -> Result<(watch::Receiver<Known>, Table), LocalError> {
-    let mut known = local.rings.follow(&local.bus);
+    let bus = &local.bus;
+    let mut known = local
+        .rings
+        .follow(|known| vec![tokio::spawn(assignments(bus.clone(), known.clone())), tokio::spawn(addresses(bus.clone(), known.clone()))]);
     let listed = known.wait_for(|known| known.parts.is_some());
     if tokio::time::timeout(LIST_LIMIT, listed).await.is_err() {
         return Err(LocalError::unavailable("the owners are not known here yet: the store cannot be reached"));

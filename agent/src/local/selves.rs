@@ -89,7 +89,7 @@ fn of(local: &Local, app: &str, entry: &AppAssignment, seen: Option<&AppObserved
 }
 
 /// Of the content alone, so that it stands over a restart of the agent.
-fn version(content: &impl Serialize) -> String {
+pub(super) fn version(content: &impl Serialize) -> String {
     format!("{:016x}", xxh3_64(&serde_json::to_vec(content).unwrap_or_default()))
 }
 

@@ -37,6 +37,7 @@ impl World {
             state: Arc::new(SharedState::new(bus.clone(), "n1")),
             followers: Arc::default(),
             rings: Arc::default(),
+            services: Arc::default(),
             grants: grants::Grants::default(),
             bus,
             status: status.subscribe(),

@@ -138,3 +138,39 @@ fn every_node_tells_where_a_key_lives() {
         }
     }
 }
+
+/// Who serves, by any node's socket: an instance leaves when its checks fail, and is back when they pass.
+#[test]
+fn every_node_tells_which_instances_serve() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let dev = Dev::start(&home.path().join("dev"), &["--nodes", "2"]);
+    let sick = home.path().join("sick");
+    let check = format!("test ! -e {}.$CLUSTERCTL_NODE", sick.display());
+    let app = serde_json::json!({
+        "apiVersion": "cluster/v1", "kind": "App", "metadata": { "name": "api" },
+        "spec": {
+            "mode": "Spread", "exec": { "command": ["/bin/sleep", "3600"] },
+            "health": { "exec": { "command": ["/bin/sh", "-c", check] }, "interval": "200ms", "restarts": { "attempts": 0 } },
+        },
+    });
+    let path = home.path().join("api.json");
+    std::fs::write(&path, app.to_string()).expect("a written manifest");
+    dev.apply(&path);
+    let serving = |node: &str| {
+        let answer: serde_json::Value = serde_json::from_str(&curl(&dev, node, &["http://x/v1/services/api?app=api"])).ok()?;
+        let nodes = answer["instances"].as_array()?.iter().map(|instance| instance["node"].as_str().unwrap_or_default().to_owned());
+        Some((nodes.collect::<Vec<_>>().join(","), answer["stale"].as_bool()?))
+    };
+    let until = |what: &str, expected: &str| {
+        for node in ["n1", "n2"] {
+            dev.until(what, || serving(node).filter(|found| *found == (expected.to_owned(), false)));
+        }
+    };
+    until("both to serve", "n1,n2");
+    let mark = sick.with_file_name("sick.n2");
+    std::fs::write(&mark, "").expect("a file");
+    until("the sick one to leave", "n1");
+    std::fs::remove_file(&mark).expect("a file");
+    until("it to be back", "n1,n2");
+    assert!(curl(&dev, "n1", &["http://x/v1/services/nothing?app=api"]).contains("not-found"));
+}
