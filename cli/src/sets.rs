@@ -44,7 +44,7 @@ pub(crate) fn run(names: &[String], args: &GetArgs, client: &Client, io: &mut Io
         }
     };
     if text.is_empty() && names.is_empty() {
-        io.note("No sets found.");
+        io.remark("No sets found.");
     }
     io.out(&text)?;
     Ok(exit)

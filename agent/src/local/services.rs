@@ -28,8 +28,8 @@ use super::{Local, LocalError, events, selves};
 const HEARD: Duration = Duration::from_secs(3);
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(500);
-/// Longest wait of a first question for enough nodes to be heard.
-const FIRST_LIMIT: Duration = Duration::from_secs(3);
+/// Longest wait of a first question: [`HEARD`], and the time for a listing.
+const FIRST_LIMIT: Duration = Duration::from_secs(5);
 /// Pause before heartbeats are subscribed to again.
 const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
 
@@ -70,6 +70,10 @@ pub struct Known {
     heard: BTreeMap<String, Heard>,
     /// When at least half of the nodes were heard last.
     enough_at: Option<Instant>,
+    /// When heartbeats began to be heard.
+    begun: Option<Instant>,
+    /// Every node was heard, or had the time to be: what is known is all there is to know.
+    settled: bool,
     /// By App: what comes of it.
     services: BTreeMap<String, Vec<Instance>>,
     stale: bool,
@@ -107,8 +111,11 @@ impl Known {
                 }
             }
         }
-        let changed = (stale, &services) != (self.stale, &self.services);
-        (self.stale, self.services) = (stale, services);
+        let all_heard = heard > 0 && self.nodes.keys().all(|node| self.heard.contains_key(node));
+        let listened = self.begun.is_some_and(|begun| begun + HEARD <= now);
+        let settled = self.settled || (self.said.is_some() && (all_heard || listened));
+        let changed = (stale, settled, &services) != (self.stale, self.settled, &self.services);
+        (self.stale, self.settled, self.services) = (stale, settled, services);
         changed
     }
 }
@@ -162,6 +169,10 @@ async fn nodes(bus: Bus, known: watch::Sender<Known>) {
 }
 
 async fn heartbeats(bus: Bus, known: watch::Sender<Known>) {
+    known.send_if_modified(|known| {
+        known.begun = Some(Instant::now());
+        false
+    });
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -208,7 +219,7 @@ fn service(known: &Known, app: &str) -> Option<Service> {
 }
 
 /// Who serves is no secret: every App of the node may ask for every service.
-async fn follow(local: &Local, app: &str) -> Result<watch::Receiver<Known>, LocalError> {
+async fn follow(local: &Local) -> Result<watch::Receiver<Known>, LocalError> {
     let bus = &local.bus;
     let mut known = local.services.follow(|known| {
         vec![
@@ -217,10 +228,9 @@ async fn follow(local: &Local, app: &str) -> Result<watch::Receiver<Known>, Loca
             tokio::spawn(heartbeats(bus.clone(), known.clone())),
         ]
     });
-    let first = known.wait_for(|known| known.enough_at.is_some() && known.services.get(app).is_some_and(|list| !list.is_empty()));
-    // Who is alone, or asks for what does not serve, is answered after that.
-    let _first = tokio::time::timeout(FIRST_LIMIT, first).await.is_ok();
-    if known.borrow().said.is_none() {
+    // Before all nodes had the time to be heard, those that serve would be left out.
+    let settled = known.wait_for(|known| known.settled);
+    if tokio::time::timeout(FIRST_LIMIT, settled).await.is_err() {
         return Err(LocalError::unavailable("the services are not known here yet: the store cannot be reached"));
     }
     Ok(known)
@@ -241,7 +251,7 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, LocalError> {
     cluster_schemas::name::check_name(&app).map_err(|error| LocalError::bad_request(format!("{app}: {error}")))?;
-    let known = follow(&local, &app).await?;
+    let known = follow(&local).await?;
     let now = service(&known.borrow(), &app);
     let now = now.ok_or_else(|| LocalError::not_found(format!("no node has anything of an App {app:?}")))?;
     if !asked.watch {
@@ -351,6 +361,30 @@ mod tests {
         known.hear(heartbeat("n3", "b", &[]), now);
         assert!(known.settle(now));
         assert_eq!((serving(&known), known.stale), (vec!["n1", "n3"], false));
+    }
+
+    #[test]
+    fn nobody_is_answered_before_all_nodes_had_the_time_to_be_heard() {
+        let start = Instant::now();
+        let mut known = known(&["n1", "n2", "n3"], start);
+        assert!(known.settled, "all were heard");
+        known.heard.clear();
+        known.settled = false;
+        known.begun = Some(start);
+        for node in ["n1", "n2"] {
+            known.hear(heartbeat(node, "b", &[]), start);
+        }
+        known.settle(start);
+        assert!(!known.settled, "n3 may be as alive as the others");
+        assert!(known.settle(start + HEARD) && known.settled);
+        assert_eq!((serving(&known), known.stale), (vec!["n1", "n2"], false));
+        // Whoever comes later makes nobody wait again, and without a listing nothing is known.
+        known.nodes.insert("n4".to_owned(), None);
+        known.settle(start + HEARD);
+        assert!(known.settled);
+        let mut unlisted = Known { begun: Some(start), ..Known::default() };
+        unlisted.settle(start + 2 * HEARD);
+        assert!(!unlisted.settled);
     }
 
     #[test]
