@@ -32,12 +32,21 @@ fn durable(dev: &Dev) -> u64 {
 }
 
 /// The notes in a file, as SQLite reads them.
+#[track_caller]
 fn notes(path: &Path) -> Vec<String> {
-    let script =
-        "import sqlite3, sys\nfor row in sqlite3.connect(sys.argv[1]).execute('SELECT text FROM notes ORDER BY number'): print(row[0])";
+    read_notes(path).expect("notes in the file")
+}
+
+/// The same, of a file that may be in the making.
+fn read_notes(path: &Path) -> Result<Vec<String>, String> {
+    let script = "import sqlite3, sys\n\
+        base = sqlite3.connect('file:' + sys.argv[1] + '?mode=rw', uri=True)\n\
+        for row in base.execute('SELECT text FROM notes ORDER BY number'): print(row[0])";
     let ran = Command::new("/usr/bin/python3").args(["-c", script]).arg(path).output().expect("python3 runs");
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    String::from_utf8_lossy(&ran.stdout).lines().map(ToOwned::to_owned).collect()
+    if !ran.status.success() {
+        return Err(String::from_utf8_lossy(&ran.stderr).into_owned());
+    }
+    Ok(String::from_utf8_lossy(&ran.stdout).lines().map(ToOwned::to_owned).collect())
 }
 
 /// Asks the NATS server of the cluster for something, as an operator's tool would.
@@ -156,7 +165,9 @@ fn a_deleted_database_is_told_and_never_replicated_as_an_empty_one() {
         Some(listed.as_array()?.iter().map(|note| note["text"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>())
     };
     dev.until("what was written before", || listed().filter(|listed| *listed == written));
-    dev.until("the old active to have it", || (file(&active).exists() && notes(&file(&active)) == written).then_some(()));
+    dev.until("the old active to have it", || {
+        (file(&active).exists() && read_notes(&file(&active)).as_ref() == Ok(&written)).then_some(())
+    });
     let folder = std::fs::read_dir(file(&active).parent().expect("a folder")).expect("a listing").flatten();
     let aside = folder.map(|entry| entry.path()).find(|path| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
