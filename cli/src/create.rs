@@ -110,7 +110,8 @@ pub(crate) fn run(args: &CreateArgs, connect: impl FnOnce() -> Result<Client, Cl
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error.into()),
     }
-    client.put::<Applied>(&path, &app)?;
+    // Another may have made it meanwhile: that one stays.
+    client.put::<Applied>(&format!("{path}?onlyNew=true"), &app)?;
     io.line(format_args!("app/{} created", args.name))?;
     Ok(Exit::Done)
 }

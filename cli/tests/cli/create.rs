@@ -32,7 +32,7 @@ fn a_manifest_of_each_mode_is_printed_and_valid() {
 fn an_app_is_made_once_and_mistakes_are_told() {
     let stored = app("db", "Singleton", Value::Null);
     let made = json!({"outcome": "created", "app": stored});
-    let fake = Fake::new().on("PUT /v1/apps/db", 200, &made);
+    let fake = Fake::new().on("PUT /v1/apps/db?onlyNew=true", 200, &made);
     fake.run(&["create", "singleton", "db", "--unit", "nginx"]).prints("app/db created\n");
     let body: Value = serde_json::from_str(&fake.seen().last().unwrap().body).unwrap();
     assert_eq!(body["spec"], json!({"mode": "Singleton", "unit": {"name": "nginx"}}));

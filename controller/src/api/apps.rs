@@ -34,10 +34,20 @@ pub(super) fn no_app(name: &str) -> ApiError {
     ApiError::not_found(format!("there is no App {name:?}"))
 }
 
+/// Parameters of a write.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PutQuery {
+    /// Write it only if there is no App of this name.
+    #[serde(default)]
+    only_new: bool,
+}
+
 /// `PUT /v1/apps/NAME`
 pub async fn put(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
+    Parameters(query): Parameters<PutQuery>,
     Input(value): Input<serde_json::Value>,
 ) -> Result<(StatusCode, Json<Applied>), ApiError> {
     let wanted = manifest::from_json(&value).map_err(|problems| ApiError::invalid(&format!("App {name:?}"), problems))?;
@@ -47,6 +57,10 @@ pub async fn put(
     let store = api.store()?;
     for attempt in 1.. {
         let present = store.get(&name).await?;
+        // Who lost a race for the name comes here again, and finds the other's.
+        if query.only_new && present.as_ref().is_some_and(|present| !present.value.is_deleted()) {
+            return Err(ApiError::conflict(format!("App {name:?} exists")));
+        }
         let claimed = claimed_by_others(&api.world.read(), &wanted);
         if !claimed.is_empty() {
             return Err(ApiError::invalid(&format!("App {name:?}"), claimed));

@@ -112,6 +112,7 @@ fn objects(routes: Routes) -> Routes {
             "/v1/apps/{name}",
             apps::put,
             op("putApp", "Write an App: 201 where it is new; with metadata.resourceVersion only if it is still that one")
+                .query::<apps::PutQuery>()
                 .body_such_as::<App>(example_app())
                 .answers::<Applied>()
                 .answers_with::<Applied>(201),

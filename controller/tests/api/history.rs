@@ -106,3 +106,29 @@ fn of_an_app_the_last_twenty_revisions_are_kept() {
     assert_eq!(kept["items"][19]["revision"], 23);
     assert_eq!(controller.get("/v1/revisions?limit=5")["items"].as_array().map(Vec::len), Some(5));
 }
+
+/// Of several that make an App of one name at the same time, one does; the others are told and change nothing.
+#[test]
+fn an_app_that_shall_be_new_is_made_by_one_of_many() {
+    let nats = Nats::start();
+    let controller = Controller::ready(&nats, "one", "");
+    let made: Vec<(u16, Value)> = std::thread::scope(|scope| {
+        let tries: Vec<_> = (1..=8)
+            .map(|replicas| {
+                scope.spawn({
+                    let controller = &controller;
+                    move || controller.ask("PUT", "/v1/apps/a?onlyNew=true", Some(&app("a", replicas)))
+                })
+            })
+            .collect();
+        tries.into_iter().map(|tried| tried.join().expect("an answer")).collect()
+    });
+    let (won, lost): (Vec<_>, Vec<_>) = made.into_iter().partition(|(status, _)| *status == 201);
+    assert_eq!((won.len(), lost.len()), (1, 7), "{lost:?}");
+    assert!(lost.iter().all(|(status, body)| *status == 409 && body["detail"] == "App \"a\" exists"), "{lost:?}");
+    let replicas = &won[0].1["app"]["spec"]["replicas"];
+    let stored = until("the caches", || Some(controller.ask("GET", "/v1/apps/a", None)).filter(|(status, _)| *status == 200)).1;
+    assert_eq!((&stored["spec"]["replicas"], stored["metadata"]["generation"].as_u64()), (replicas, Some(1)));
+    // Who says nothing of that writes over it, as ever.
+    assert_eq!(controller.ask("PUT", "/v1/apps/a", Some(&app("a", 9))).0, 200);
+}
