@@ -162,19 +162,7 @@ pub(super) async fn get(
     if !asked.watch {
         return Ok(Json(now).into_response());
     }
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-    let held = (known, last, None::<Table>, app);
-    Ok(events::answer(futures_util::stream::unfold(held, |(mut known, last, told, app)| async move {
-        loop {
-            let now = table(&known.borrow_and_update(), &app);
-            if let Some(now) = now.filter(|now| told.as_ref() != Some(now) && (told.is_some() || now.version.to_string() != last)) {
-                let id = now.version.to_string();
-                let event = events::event("ring", Some(&id), &now);
-                return Some((event, (known, id, Some(now), app)));
-            }
-            known.changed().await.ok()?;
-        }
-    })))
+    Ok(events::views(known, "ring", &headers, move |known| table(known, &app).map(|now| (now.version.to_string(), now))))
 }
 
 #[derive(Debug, Deserialize)]

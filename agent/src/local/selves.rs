@@ -116,7 +116,7 @@ pub(super) async fn get(
     if !query.watch {
         return Ok(Json(me).into_response());
     }
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let last = events::last_id(&headers);
     let state = (Arc::clone(&local), app, last, local.status.clone(), local.assignment.clone());
     Ok(events::answer(futures_util::stream::unfold(state, |(local, app, last, mut status, mut assignment)| async move {
         loop {

@@ -257,19 +257,12 @@ pub(super) async fn get(
     if !asked.watch {
         return Ok(Json(now).into_response());
     }
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-    Ok(events::answer(futures_util::stream::unfold((known, last, app), |(mut known, last, app)| async move {
-        loop {
-            // An App that is gone from all nodes serves nowhere.
-            let now = service(&known.borrow_and_update(), &app);
-            let now = now.unwrap_or_else(|| Service { app: app.clone(), instances: Vec::new(), stale: false, version: "gone".to_owned() });
-            if now.version != last {
-                let event = events::event("service", Some(&now.version), &now);
-                return Some((event, (known, now.version, app)));
-            }
-            known.changed().await.ok()?;
-        }
-    })))
+    Ok(events::views(known, "service", &headers, move |known| {
+        // An App that is gone from all nodes serves nowhere.
+        let gone = || Service { app: app.clone(), instances: Vec::new(), stale: false, version: "gone".to_owned() };
+        let now = service(known, &app).unwrap_or_else(gone);
+        Some((now.version.clone(), now))
+    }))
 }
 
 #[cfg(test)]
