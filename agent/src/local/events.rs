@@ -7,11 +7,19 @@ use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::Stream;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 /// A comment goes out this often where nothing else does, so that both ends see whether the other is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Parameters of what can be watched.
+#[derive(Debug, Deserialize)]
+pub struct WatchQuery {
+    /// Whether to tell each change too.
+    #[serde(default)]
+    pub watch: bool,
+}
 
 /// An event with a JSON body.
 pub fn event(name: &str, id: Option<&str>, body: &impl Serialize) -> Event {

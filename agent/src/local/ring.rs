@@ -143,18 +143,12 @@ fn check(app: &str) -> Result<(), LocalError> {
     cluster_schemas::name::check_name(app).map_err(|error| LocalError::bad_request(format!("{app}: {error}")))
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct TableQuery {
-    #[serde(default)]
-    watch: bool,
-}
-
 /// `GET /v1/ring/APP[?watch=true]`
 pub(super) async fn get(
     State(local): State<Arc<Local>>,
     _caller: Caller,
     Path(app): Path<String>,
-    Query(asked): Query<TableQuery>,
+    Query(asked): Query<events::WatchQuery>,
     headers: HeaderMap,
 ) -> Result<Response, LocalError> {
     check(&app)?;

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use cluster_schemas::assignment::{AppAssignment, OwnedPartitions, Role};
 use cluster_schemas::node::{AppObserved, InstanceState};
 use cluster_schemas::{Mode, PartitionSet};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::caller::Caller;
@@ -93,17 +93,11 @@ pub(super) fn version(content: &impl Serialize) -> String {
     format!("{:016x}", xxh3_64(&serde_json::to_vec(content).unwrap_or_default()))
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct SelfQuery {
-    #[serde(default)]
-    watch: bool,
-}
-
 /// `GET /v1/self[?watch=true]`
 pub(super) async fn get(
     State(local): State<Arc<Local>>,
     caller: Caller,
-    Query(query): Query<SelfQuery>,
+    Query(query): Query<events::WatchQuery>,
     headers: HeaderMap,
 ) -> Result<Response, LocalError> {
     if !caller.is_at_home() {

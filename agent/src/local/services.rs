@@ -16,7 +16,7 @@ use cluster_bus::{Bucket, Bus};
 use cluster_schemas::NodeStatus;
 use cluster_schemas::assignment::Role;
 use cluster_schemas::node::{Heartbeat, InstanceState};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -236,18 +236,12 @@ async fn follow(local: &Local) -> Result<watch::Receiver<Known>, LocalError> {
     Ok(known)
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct ServiceQuery {
-    #[serde(default)]
-    watch: bool,
-}
-
 /// `GET /v1/services/APP[?watch=true]`
 pub(super) async fn get(
     State(local): State<Arc<Local>>,
     _caller: Caller,
     Path(app): Path<String>,
-    Query(asked): Query<ServiceQuery>,
+    Query(asked): Query<events::WatchQuery>,
     headers: HeaderMap,
 ) -> Result<Response, LocalError> {
     cluster_schemas::name::check_name(&app).map_err(|error| LocalError::bad_request(format!("{app}: {error}")))?;

@@ -11,7 +11,6 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use rusqlite::{Connection, OpenFlags};
 pub use write::SnapshotWriter;
 
 use crate::capture::beside;
+use crate::capture::inode;
 use crate::lineage::Position;
 use crate::log::{Entry, Item, LogError, TransactionLog};
 use crate::page::{PageNo, PageSize, page_sum};
@@ -142,7 +142,7 @@ impl Replica {
         let failed = |why| ApplyError::File { path: self.path.clone(), why };
         let held = self.file.metadata().map_err(failed)?;
         match std::fs::metadata(&self.path) {
-            Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => Ok(()),
+            Ok(now) if inode(&now) == inode(&held) => Ok(()),
             Err(why) if why.kind() != std::io::ErrorKind::NotFound => Err(failed(why)),
             _ => Err(ApplyError::Replaced(self.path.clone())),
         }

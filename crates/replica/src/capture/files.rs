@@ -21,10 +21,11 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 pub(super) struct Held {
     path: PathBuf,
     pub file: File,
-    identity: (u64, u64),
+    inode: (u64, u64),
 }
 
-fn identity(metadata: &Metadata) -> (u64, u64) {
+/// What a file is on this machine while it is open: another one under its name has another.
+pub fn inode(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
@@ -32,14 +33,14 @@ impl Held {
     pub fn open(path: PathBuf) -> Result<Self, CaptureError> {
         let unreadable = |why| CaptureError::Unreadable { path: path.clone(), why };
         let file = File::open(&path).map_err(unreadable)?;
-        let identity = identity(&file.metadata().map_err(unreadable)?);
-        Ok(Self { path, file, identity })
+        let inode = inode(&file.metadata().map_err(unreadable)?);
+        Ok(Self { path, file, inode })
     }
 
     /// Whether its name still means it.
     pub fn check(&self) -> Result<(), CaptureError> {
         match std::fs::metadata(&self.path) {
-            Ok(now) if identity(&now) == self.identity => Ok(()),
+            Ok(now) if inode(&now) == self.inode => Ok(()),
             Ok(_) => Err(CaptureError::Replaced(self.path.clone())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CaptureError::Deleted(self.path.clone())),
             Err(why) => Err(CaptureError::Unreadable { path: self.path.clone(), why }),

@@ -35,6 +35,7 @@ use rusqlite::Connection;
 
 pub use error::CaptureError;
 pub use files::beside;
+pub(crate) use files::inode;
 pub use scan::{SnapshotError, Verified};
 pub use watch::{POLL, SETTLE, Watch};
 

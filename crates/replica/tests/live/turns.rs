@@ -1,6 +1,6 @@
 //! What an agent meets beside the usual turns: a restart beside an application that runs on, a database from before, a file in the way.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cluster_replica::apply::ApplyError;
@@ -128,6 +128,16 @@ fn reason(outcome: Result<bool, HostError>) -> &'static str {
     error.reason()
 }
 
+/// Node n-1, active with epoch 1, beside an application with a table.
+fn begun(dir: &Path) -> (Host, Python, PathBuf) {
+    let mut host = open(dir, "n-1");
+    let path = dir.join("n-1/app.db");
+    let app = Python::with_table(&path);
+    host.member_mut().seal(1).unwrap();
+    host.begin(1, 0).unwrap();
+    (host, app, path)
+}
+
 /// What the application sees of itself.
 fn rows(app: &mut Python, count: u32) {
     app.run(&format!("assert db.execute('SELECT count(*) FROM t').fetchone()[0] == {count}"));
@@ -136,11 +146,7 @@ fn rows(app: &mut Python, count: u32) {
 #[test]
 fn an_empty_database_in_the_place_of_a_deleted_one_is_never_replicated() {
     let dir = tempfile::tempdir().unwrap();
-    let mut host = open(dir.path(), "n-1");
-    let path = dir.path().join("n-1/app.db");
-    let mut app = Python::with_table(&path);
-    host.member_mut().seal(1).unwrap();
-    host.begin(1, 0).unwrap();
+    let (mut host, mut app, path) = begun(dir.path());
     app.run("load(10)");
     poll(&mut host);
     let head = host.member().position();
@@ -184,11 +190,7 @@ fn an_empty_database_in_the_place_of_a_deleted_one_is_never_replicated() {
 #[test]
 fn a_file_moved_into_the_place_counts_once_an_operator_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let mut host = open(dir.path(), "n-1");
-    let path = dir.path().join("n-1/app.db");
-    let mut app = Python::with_table(&path);
-    host.member_mut().seal(1).unwrap();
-    host.begin(1, 0).unwrap();
+    let (mut host, mut app, path) = begun(dir.path());
     app.run("load(10)");
     poll(&mut host);
     let head = host.member().position();
@@ -218,11 +220,7 @@ fn a_file_moved_into_the_place_counts_once_an_operator_says_so() {
 #[test]
 fn a_file_cut_or_written_over_under_its_name_is_found() {
     let dir = tempfile::tempdir().unwrap();
-    let mut host = open(dir.path(), "n-1");
-    let path = dir.path().join("n-1/app.db");
-    let mut app = Python::with_table(&path);
-    host.member_mut().seal(1).unwrap();
-    host.begin(1, 0).unwrap();
+    let (mut host, mut app, path) = begun(dir.path());
     app.run("load(200, 2000)");
     poll(&mut host);
     let head = host.member().position();
@@ -271,11 +269,7 @@ fn a_replica_whose_file_is_gone_takes_nothing_into_nowhere() {
 #[test]
 fn a_database_moved_away_and_back_goes_on_without_a_comparison() {
     let dir = tempfile::tempdir().unwrap();
-    let mut host = open(dir.path(), "n-1");
-    let path = dir.path().join("n-1/app.db");
-    let mut app = Python::with_table(&path);
-    host.member_mut().seal(1).unwrap();
-    host.begin(1, 0).unwrap();
+    let (mut host, mut app, path) = begun(dir.path());
     app.run("load(10)");
     poll(&mut host);
     let head = host.member().position();
